@@ -1,0 +1,69 @@
+"""Looking for text, in the words of each database."""
+
+import shlex
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from headrace.exceptions import ValidationFailed
+from headrace.server.store.condition import Condition
+
+ESCAPE = "\\"
+LONGEST = 10_000
+
+
+class text_like(Condition):
+    """Whether a text fits a pattern of LIKE, in capitals or not: `text_like(column, pattern)`."""
+
+    inherit_cache = True
+    name = "text_like"
+
+
+def like(column: ColumnElement[str], text: str) -> ColumnElement[bool]:
+    """Whether the column holds `text`, in capitals or not; `%` and `_` stand for themselves.  # S8
+
+    Raises:
+        ValidationFailed: the text is longer than a database looks for.  # S7
+    """
+    if len(text) > LONGEST:
+        raise ValidationFailed(f"A text to look for has at most {LONGEST} characters, not {len(text)}.")
+    escaped = text.replace(ESCAPE, ESCAPE * 2).replace("%", f"{ESCAPE}%").replace("_", f"{ESCAPE}_")
+    return fits(column, f"%{escaped}%")
+
+
+def fits(column: ColumnElement[str], pattern: str) -> ColumnElement[bool]:
+    """Whether the column fits a pattern of LIKE, in capitals or not."""
+    return text_like(column, literal(pattern))
+
+
+def _two(element: text_like, compiler: SQLCompiler, **options: object) -> tuple[str, str]:
+    column, pattern = (compiler.process(clause, **options) for clause in element.clauses)
+    return column, pattern
+
+
+@compiles(text_like, "sqlite")
+def _like_sqlite(element: text_like, compiler: SQLCompiler, **options: object) -> str:
+    column, pattern = _two(element, compiler, **options)
+    return f"({column} LIKE {pattern} ESCAPE '{ESCAPE}')"  # SQLite's LIKE does not tell capitals apart
+
+
+@compiles(text_like, "postgresql")
+def _like_postgresql(element: text_like, compiler: SQLCompiler, **options: object) -> str:
+    column, pattern = _two(element, compiler, **options)
+    return f"({column} ILIKE {pattern} ESCAPE '{ESCAPE}')"
+
+
+def words_of(query: str) -> list[tuple[str, bool]]:
+    """The words of a search, each with whether it must be there; `-word` or `!word` must not, quotes join words."""
+    return [
+        (word[1:], word[0] == "+") if word[0] in "-!+" and len(word) > 1 else (word, True) for word in _split(query)
+    ]
+
+
+def _split(query: str) -> Iterable[str]:
+    try:
+        return [word for word in shlex.split(query) if word]
+    except ValueError:  # a quote that is never closed
+        return query.split()

@@ -1,0 +1,89 @@
+"""What an operation works on: a transaction of the store, and the store's interface.
+
+An operation is a plain function `(tx, ...) -> result`. It may be run again from the start (PostgreSQL after a
+serialisation failure or a deadlock, SQLite after BUSY), so it must have no effect but through `tx`.  # G16
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, CursorResult, Executable
+from sqlalchemy.exc import DataError
+
+from headrace.exceptions import ValidationFailed
+from headrace.server.store.caller import ADMIN, Caller
+
+ResultT = TypeVar("ResultT")
+
+
+class Tx:
+    """One transaction.
+
+    Args:
+        connection: SQLAlchemy's connection, inside a transaction.
+        now: the moment of this transaction, by the database's clock.
+    """
+
+    __slots__ = ("address", "agent", "callbacks", "caller", "connection", "now")
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.caller: Caller = ADMIN
+        """Who it is carried out for: the server itself and local mode are their own masters."""
+        self.address = "http://localhost/api"
+        """Where the caller reaches the API, for links in answers."""
+        self.agent = b""
+        """The program that calls, as its User-Agent names it."""
+        self.callbacks: list[Callable[[], None]] = []
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self.connection.dialect.name
+
+    def execute(
+        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        """Run a statement; a sequence of parameters runs it for each.
+
+        Raises:
+            ValidationFailed: a value does not fit into the database: a number too great, text that is not Unicode.
+        """
+        try:
+            return self.connection.execute(statement, parameters)
+        except (DataError, OverflowError, UnicodeEncodeError) as error:
+            cause = getattr(error, "orig", error)
+            raise ValidationFailed(f"A value of the call cannot be stored: {cause}. Send another one.") from error
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once this transaction is committed; never when it is rolled back.
+
+        For hints only (wake a worker, feed a socket): what must happen belongs into the transaction.  # G17
+        """
+        self.callbacks.append(callback)
+
+
+class Store(Protocol):
+    """The database, as operations and services use it. SQLite and PostgreSQL carry it out.  # G19"""
+
+    def read(self, function: Callable[[Tx], ResultT]) -> ResultT:
+        """Run `function` in a reading transaction and return its result."""
+        ...
+
+    def write(self, function: Callable[[Tx], ResultT]) -> ResultT:
+        """Run `function` in a writing transaction and return its result once that is committed.  # G1"""
+        ...
+
+    def read_soon(self, function: Callable[[Tx], ResultT]) -> Awaitable[ResultT]:
+        """The awaitable twin of `read`."""
+        ...
+
+    def write_soon(self, function: Callable[[Tx], ResultT]) -> Awaitable[ResultT]:
+        """The awaitable twin of `write`."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is waiting and let go of the database."""
+        ...
