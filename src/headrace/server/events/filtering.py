@@ -1,0 +1,186 @@
+"""Filters of events as SQL; `headrace.server.events.matching` says the same of events just written.
+
+Ids of related resources are looked up in their index; what asks for more than an id looks at the labels themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Text, and_, case, cast, exists, func, literal, not_, or_, select, true
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from headrace.exceptions import ValidationFailed
+from headrace.schemas.events import (
+    EventAnyResourceFilter,
+    EventFilter,
+    EventNameFilter,
+    EventRelatedFilter,
+    LabelPatterns,
+)
+from headrace.server.events.log import RESOURCE_ID, RESOURCE_ROLE
+from headrace.server.events.matching import several, several_patterns
+from headrace.server.store import condition
+from headrace.server.store.filters import begins_with, begins_with_any
+from headrace.server.store.json_functions import member
+from headrace.server.store.long_lists import among
+from headrace.server.store.tables import EVENT, EVENT_RELATED
+from headrace.server.store.text_functions import ESCAPE, like, words_of
+
+MOST_VALUES = 300
+Condition = ColumnElement[bool]
+Column = ColumnElement[Any]
+
+_TEXTS = (EVENT.c.event, *(cast(EVENT.c[name], Text) for name in ("resource", "related", "payload")))
+
+
+class text_fits(condition.Condition):
+    """Whether a text fits a pattern with `*` and `?`: `text_fits(column, for_sqlite, for_postgresql)`."""
+
+    inherit_cache = True
+    name = "text_fits"
+
+
+@compiles(text_fits, "sqlite")
+def _fits_sqlite(element: text_fits, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern, _ = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"({column} GLOB {pattern})"
+
+
+@compiles(text_fits, "postgresql")
+def _fits_postgresql(element: text_fits, compiler: SQLCompiler, **options: Any) -> str:
+    column, _, pattern = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"({column} LIKE {pattern} ESCAPE '{ESCAPE}')"
+
+
+def values_in(part: Any) -> int:
+    """How many values a part of a filter holds."""
+    if isinstance(part, Struct):
+        return sum(values_in(getattr(part, name)) for name in part.__struct_fields__)
+    if isinstance(part, dict):
+        return sum(1 + values_in(one) for one in part.values())
+    return sum(map(values_in, part)) if isinstance(part, list | tuple) else part is not None
+
+
+def conditions(chosen: EventFilter, dialect: str) -> list[Condition]:
+    """What a filter asks of the rows of the log, all but the `distinct` of its resource.
+
+    Args:
+        chosen: with both its moments, see `matching.bounded`.
+        dialect: of the database.
+
+    Raises:
+        ValidationFailed: it asks for too many things: most are a condition each.  # S7
+    """
+    if values_in((chosen.event, chosen.resource, chosen.related, chosen.any_resource)) > MOST_VALUES:
+        raise ValidationFailed(f"A filter of events takes at most {MOST_VALUES} values. Ask for fewer at a time.")
+    since, until = chosen.occurred.since, chosen.occurred.until
+    found: list[Condition] = [EVENT.c.occurred >= since, EVENT.c.occurred <= until]
+    if chosen.id.id is not None:
+        found.append(among(EVENT.c.id, chosen.id.id))
+    if chosen.event is not None:
+        found += _name(chosen.event)
+    if chosen.resource is not None:
+        found += _resource(chosen.resource, EVENT.c.resource_id, EVENT.c.resource)
+    found += [_related(one, chosen, dialect) for one in several(chosen.related)]
+    found += [_any_resource(one, chosen, dialect) for one in several(chosen.any_resource)]
+    if chosen.text is not None:
+        for word, present in words_of(chosen.text.query):
+            there = or_(*(like(text, word) for text in _TEXTS))
+            found.append(there if present else not_(there))
+    return found
+
+
+def _name(chosen: EventNameFilter) -> Iterator[Condition]:
+    name = EVENT.c.event
+    if chosen.name is not None:
+        yield among(name, chosen.name)
+    if chosen.prefix is not None:
+        yield begins_with_any(name, chosen.prefix)
+    if chosen.exclude_name is not None:
+        yield not_(among(name, chosen.exclude_name))
+    if chosen.exclude_prefix is not None:
+        yield not_(begins_with_any(name, chosen.exclude_prefix))
+
+
+def _resource(chosen: EventAnyResourceFilter, id: Column, labels: Column) -> Iterator[Condition]:
+    if chosen.id is not None:
+        yield among(id, chosen.id)
+    if chosen.id_prefix is not None:
+        yield begins_with_any(id, chosen.id_prefix)
+    yield from _labels(chosen.labels, labels)
+
+
+def _labels(patterns: LabelPatterns | None, labels: Column) -> Iterator[Condition]:
+    for name, wanted in (patterns or {}).items():
+        value = member(labels, name)
+        yield and_(value.is_not(None), or_(literal(0) == 1, *(_fits(value, one) for one in several_patterns(wanted))))
+
+
+def _fits(value: Column, pattern: str) -> Condition:
+    if pattern.startswith("!"):
+        return not_(_fits(value, pattern[1:]))
+    if "*" not in pattern and "?" not in pattern:
+        return value == pattern
+    escaped = pattern.replace(ESCAPE, ESCAPE * 2).replace("%", f"{ESCAPE}%").replace("_", f"{ESCAPE}_")
+    for_postgresql = escaped.replace("*", "%").replace("?", "_")
+    return text_fits(value, literal(pattern.replace("[", "[[]")), literal(for_postgresql))
+
+
+def _related(chosen: EventRelatedFilter, whole: EventFilter, dialect: str) -> Condition:
+    ids = chosen.id
+    if chosen.resources_in_roles is not None:
+        ids = [id for id, _ in chosen.resources_in_roles if ids is None or id in ids]
+    parts = [] if ids is None else [_in_index(ids, whole)]
+    if chosen.role is None and chosen.labels is None and chosen.resources_in_roles is None:
+        return and_(true(), *parts)
+    labels = _each_related(dialect)
+    id, role = member(labels, RESOURCE_ID), member(labels, RESOURCE_ROLE)
+    same = list(_labels(chosen.labels, labels))
+    if ids is not None:
+        same.append(among(id, ids))
+    if chosen.role is not None:
+        same.append(among(role, chosen.role))
+    if chosen.resources_in_roles is not None:
+        same.append(or_(literal(0) == 1, *(and_(id == one, role == part) for one, part in chosen.resources_in_roles)))
+    return and_(*parts, exists(select(1).select_from(labels.table).where(*same).correlate(EVENT)))
+
+
+def _any_resource(chosen: EventAnyResourceFilter, whole: EventFilter, dialect: str) -> Condition:
+    own = and_(true(), *_resource(chosen, EVENT.c.resource_id, EVENT.c.resource))
+    if chosen.id_prefix is None and chosen.labels is None:
+        return own if chosen.id is None else or_(own, _in_index(chosen.id, whole))
+    labels = _each_related(dialect)
+    of_related = _resource(chosen, member(labels, RESOURCE_ID), labels)
+    return or_(own, exists(select(1).select_from(labels.table).where(*of_related).correlate(EVENT)))
+
+
+def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
+    """Whether an event is related to one of the resources, by the index.
+
+    What happened inside a flow run stands there only under the flow run; it is found by what that is related to.
+    """
+    since, until = whole.occurred.since, whole.occurred.until
+    index, inside, about = EVENT_RELATED, EVENT_RELATED.alias("inside"), EVENT.alias("about")
+    direct = select(index.c.event_id).where(
+        among(index.c.resource_id, ids), index.c.occurred >= since, index.c.occurred <= until
+    )
+    runs = (
+        select(about.c.resource_id)
+        .join(index, index.c.event_id == about.c.id)
+        .where(among(index.c.resource_id, ids), begins_with(about.c.resource_id, "prefect.flow-run."))
+    )
+    through = select(inside.c.event_id).where(
+        inside.c.role == "flow-run", inside.c.resource_id.in_(runs), inside.c.occurred >= since
+    )
+    said = or_(literal(0) == 1, *(like(cast(EVENT.c.related, Text), f'"{id}"') for id in ids))
+    return or_(EVENT.c.id.in_(direct), and_(EVENT.c.id.in_(through.where(inside.c.occurred <= until)), said))
+
+
+def _each_related(dialect: str) -> Any:
+    """The related resources of an event, one in each row."""
+    if dialect == "sqlite":
+        sound = case((func.json_valid(EVENT.c.related) == 1, cast(EVENT.c.related, Text)), else_="[]")  # G13
+        return func.json_each(sound).table_valued("value").c.value
+    return func.jsonb_array_elements(EVENT.c.related).table_valued("value").c.value

@@ -1,0 +1,92 @@
+"""Taking old events out of the log, a piece at a time, so that nobody waits long for the piece."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, and_, bindparam, literal_column, select
+
+from headrace.server.events.log import RESOURCE_ID
+from headrace.server.store.tables import EVENT, EVENT_CURSOR, EVENT_RELATED
+from headrace.server.store.transaction import Tx
+
+_NEXT = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+ROOM = 10
+"""The free pages of a SQLite file that are kept for new rows: one in so many of all pages."""
+
+_OLD = (
+    select(EVENT.c.seq, EVENT.c.id, EVENT.c.occurred, EVENT.c.related)
+    .where(EVENT.c.occurred < bindparam("before"))
+    .order_by(EVENT.c.occurred)
+    .limit(bindparam("most"))
+)
+_OLD_OF_NAME = _OLD.where(EVENT.c.event == bindparam("named"))
+_DELETE = EVENT.delete().where(EVENT.c.seq == bindparam("number"))
+_INDEX = EVENT_RELATED.c
+_DELETE_RELATED = EVENT_RELATED.delete().where(
+    and_(
+        _INDEX.resource_id == bindparam("resource"),
+        _INDEX.occurred == bindparam("moment"),
+        _INDEX.event_id == bindparam("event"),
+    )
+)
+
+
+def delete_old(tx: Tx, before: datetime, limit: int, name: str | None = None) -> int:
+    """Delete the oldest events, with what the index says of them.
+
+    Args:
+        tx: a writing transaction.
+        before: only events that occurred earlier.
+        limit: at most so many.
+        name: only events of this name.
+
+    Returns:
+        How many were deleted.
+    """
+    place = {"before": before, "most": limit}
+    rows = tx.execute(_OLD if name is None else _OLD_OF_NAME, place | ({} if name is None else {"named": name})).all()
+    related = [key for row in rows for key in _keys(row)]
+    if related:
+        tx.execute(_DELETE_RELATED, related)
+    if rows:
+        tx.execute(_DELETE, [{"number": row.seq} for row in rows])
+    return len(rows)
+
+
+def _keys(row: Row[Any]) -> Iterable[dict[str, Any]]:
+    if isinstance(row.related, list):  # what cannot be read has no rows that could be found  # G13
+        ids = {labels[RESOURCE_ID] for labels in row.related}
+        yield from ({"resource": id, "moment": row.occurred, "event": row.id} for id in ids)
+
+
+def adopt_restored(tx: Tx) -> None:
+    """Make events readable that came from another PostgreSQL, by a dump or a replica, with its numbers of transactions.
+
+    Numbers that this one has yet to give would keep readers waiting for them; such events are the oldest of all here.
+
+    Args:
+        tx: a writing transaction.
+    """
+    if tx.dialect == "postgresql":
+        for table in (EVENT, EVENT_CURSOR):
+            tx.execute(table.update().where(table.c.xid >= literal_column(_NEXT)).values(xid=0))
+
+
+def give_back(tx: Tx, pages: int) -> bool:
+    """Give free pages of a SQLite file back to the disk, but for some room; whether there may be more.
+
+    Args:
+        tx: a writing transaction.
+        pages: at most so many.
+    """
+    if tx.dialect != "sqlite":
+        return False
+    count, free = (
+        int(tx.connection.exec_driver_sql(f"PRAGMA {one}").scalar_one()) for one in ("page_count", "freelist_count")
+    )
+    surplus = min(free - count // ROOM, pages)
+    if surplus > 0:
+        driver: Any = tx.connection.connection.driver_connection
+        driver.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()  # each step of it frees one page
+    return surplus == pages

@@ -1,0 +1,99 @@
+"""Pages of lists: how many a caller may ask for, and which ones."""
+
+import logging
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from math import ceil
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Row, Select, Table, select
+
+from headrace.exceptions import ValidationFailed
+from headrace.server.store.filters import counted, ordered, walked
+from headrace.server.store.long_lists import among
+from headrace.server.store.transaction import Tx
+from headrace.settings import get_settings
+
+RowT = TypeVar("RowT")
+StructT = TypeVar("StructT")
+
+logger = logging.getLogger("headrace.server.lists")
+
+FEW = 2_000
+"""So many rows are sorted in a few milliseconds."""
+
+
+def page_size(wanted: int | None) -> int:
+    """How many items a list holds at most: what the caller wants, or the setting `server.api.default_limit`.
+
+    Raises:
+        ValidationFailed: it wants less than none, or more than that setting.
+    """
+    most = get_settings().server.api.default_limit
+    if wanted is None:
+        return most
+    if not 0 <= wanted <= most:
+        raise ValidationFailed(f"Invalid limit {wanted}: it must be from 0 to {most}.")
+    return wanted
+
+
+def listed(rows: Iterable[RowT], read: Callable[[RowT], StructT], what: str) -> list[StructT]:
+    """Rows as structs; a row that cannot be read is left out and reported.  # G13
+
+    Args:
+        rows: what was selected.
+        read: makes a struct of a row.
+        what: what the rows are, for the report.
+    """
+    found = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except (msgspec.ValidationError, msgspec.DecodeError, ValueError, TypeError) as error:
+            key = row.id if hasattr(row, "id") else row[0]  # type: ignore[index]
+            logger.error("A %s cannot be read and is left out of a list: %s: %s", what, key, error)
+    return found
+
+
+def page_rows(
+    tx: Tx,
+    statement: Select[Any],
+    narrow: Callable[[Select[Any]], Select[Any]],
+    table: Table,
+    sort: StrEnum,
+    limit: int,
+    offset: int = 0,
+) -> Iterable[Row[Any]]:
+    """One page of the rows of a big table that filters choose.
+
+    PostgreSQL knows how often a value occurs. SQLite does not: asked for the newest of a few matches it may walk
+    through a million rows in their order, and asked for the newest of many it may sort them all. So it is told: when
+    there are few they are looked up first and then sorted, and when there are many it walks.
+
+    Args:
+        tx: the transaction.
+        statement: what to select, not narrowed yet.
+        narrow: puts the filters on a select.
+        table: whose rows are chosen.
+        sort: their order.
+        limit: how many.
+        offset: how many to pass over.
+    """
+    chosen, keys = narrow(statement), narrow(select(table.c.id))
+    if tx.dialect == "sqlite" and keys.whereclause is not None:
+        found = tx.execute(keys.limit(FEW + 1)).scalars().all()
+        few = len(found) <= FEW
+        chosen = statement.where(among(table.c.id, found) if few else walked(keys.whereclause, table))
+    return tx.execute(ordered(chosen, table, sort).limit(limit).offset(offset))
+
+
+def count_of(tx: Tx, statement: Select[Any]) -> int:
+    """How many rows a statement selects."""
+    return int(tx.execute(counted(statement)).scalar_one())
+
+
+def page_facts(tx: Tx, statement: Select[Any], page: int, limit: int) -> dict[str, int]:
+    """The figures of a page: `count` of all, `limit`, `page`, and `pages` in all."""
+    count = count_of(tx, statement)
+    return {"count": count, "limit": limit, "page": page, "pages": ceil(count / limit) if limit else 0}

@@ -1,0 +1,254 @@
+"""The events of runs: one for each state, with the id of the state, written in its transaction.  # G5, G8"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from headrace.schemas.events import Event, Labels
+from headrace.schemas.recording import TaskRunRecord
+from headrace.schemas.states import State, StateType
+from headrace.server.events.log import (
+    RESOURCE_ID,
+    RESOURCE_NAME,
+    RESOURCE_ROLE,
+    LogRow,
+    append,
+    append_rows,
+    json_text,
+    related_to,
+)
+from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, TASK_RUN, WORK_POOL, WORK_QUEUE
+from headrace.server.store.transaction import Tx
+
+FORCED_BY = "headrace.forced-by"
+"""The label that names who forced a state, or had a run leave a final one.  # G5"""
+CLOSE = timedelta(minutes=5)
+"""How long after a state the next one's event is said to follow."""
+LONGEST_MESSAGE = 100_000
+_CREATORS = ("deployment", "automation")
+
+_AROUND = (
+    select(
+        FLOW_RUN.c.id,
+        FLOW_RUN.c.name,
+        FLOW_RUN.c.run_count,
+        FLOW_RUN.c.tags,
+        FLOW_RUN.c.created_by,
+        FLOW_RUN.c.flow_id,
+        FLOW.c.name.label("flow"),
+        FLOW_RUN.c.deployment_id,
+        DEPLOYMENT.c.name.label("deployment"),
+        WORK_QUEUE.c.id.label("queue_id"),
+        WORK_QUEUE.c.name.label("queue"),
+        WORK_POOL.c.id.label("pool_id"),
+        WORK_POOL.c.name.label("pool"),
+        WORK_POOL.c.type.label("pool_type"),
+        FLOW_RUN.c.parent_task_run_id,
+        TASK_RUN.c.name.label("parent"),
+    )
+    .select_from(FLOW_RUN)
+    .outerjoin(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
+    .outerjoin(DEPLOYMENT, DEPLOYMENT.c.id == FLOW_RUN.c.deployment_id)
+    .outerjoin(WORK_QUEUE, WORK_QUEUE.c.id == FLOW_RUN.c.work_queue_id)
+    .outerjoin(WORK_POOL, WORK_POOL.c.id == WORK_QUEUE.c.work_pool_id)
+    .outerjoin(TASK_RUN, TASK_RUN.c.id == FLOW_RUN.c.parent_task_run_id)
+)
+_AROUND_ONE = _AROUND.where(FLOW_RUN.c.id == bindparam("run_id"))
+_IN_FORCE = select(
+    TASK_RUN.c.id,
+    TASK_RUN.c.state_id,
+    TASK_RUN.c.state_type,
+    TASK_RUN.c.state_name,
+    TASK_RUN.c.state_timestamp.label("moment"),
+).where(TASK_RUN.c.id.in_(bindparam("ids", expanding=True)), TASK_RUN.c.state_id.is_not(None))
+_AROUND_SOME = _AROUND.where(FLOW_RUN.c.id.in_(bindparam("run_ids", expanding=True)))
+
+
+def tell_of_flow_run(tx: Tx, run_id: UUID, written: State, before: State | None, *, forced: bool) -> None:
+    """Write the event that a flow run has got a state.
+
+    Args:
+        tx: the transaction that wrote the state, and the run's row.
+        run_id: the flow run.
+        written: its state.
+        before: the state it had.
+        forced: whether the state was forced on it, or it has left a final one: then the event names who did so.
+    """
+    row: Any = tx.execute(_AROUND_ONE, {"run_id": run_id}).one()
+    labels = _state_labels("flow-run", run_id, row.name, row.run_count, written)
+    if forced:
+        labels[FORCED_BY] = tx.caller.name
+    event = Event(
+        id=written.id,
+        occurred=written.timestamp,
+        event=f"prefect.flow-run.{written.name}",
+        resource=labels,
+        related=[*_surroundings(row), *_tags(row.tags)],
+        payload=_payload(before, written),
+        follows=_followed(before, written),
+    )
+    append(tx, [event])
+
+
+def tell_of_task_runs(tx: Tx, records: Sequence[TaskRunRecord], before: Mapping[UUID, State]) -> None:
+    """Write the events of all new states of recorded task runs, in the order of time.
+
+    Of what an event says, all that several have in common is encoded once: a batch holds thousands.
+
+    Args:
+        tx: the transaction that writes the records.
+        records: task runs, each with its new states.
+        before: the states that were in force before, by task run; see `states_before`.
+    """
+    run_ids = {record.flow_run_id for record in records if record.flow_run_id is not None}
+    rows: Any = tx.execute(_AROUND_SOME, {"run_ids": list(run_ids)}) if run_ids else ()
+    around = _Around(rows)
+    events = []
+    for record in records:
+        written = _TaskRunRows(record, *around.of(record))
+        last = before.get(record.id)
+        for state in sorted(record.states, key=_moment):
+            events.append((state.timestamp, last, state, written))
+            last = state
+    events.sort(key=_first)
+    rows = [written.row(last, state) for _, last, state, written in events]
+    append_rows(tx, rows, [written.index for *_, written in events])
+
+
+class _Around:
+    """What the events of task runs are related to: by flow run and tags, encoded once.
+
+    The index has them under their flow run and the tags it has not: `filtering` finds them by what the flow run is
+    related to, through it. A row for each flow, deployment, queue and pool would double what a task costs.
+    """
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._runs = {
+            row.id: ([related_to("flow-run", row.id, row.name), *_surroundings(row, inside=True)], row.tags)
+            for row in rows
+        }
+        self._made: dict[tuple[UUID | None, tuple[str, ...]], tuple[str, list[tuple[str, str]]]] = {}
+
+    def of(self, record: TaskRunRecord) -> tuple[str, list[tuple[str, str]]]:
+        """The related resources of a task run's events as JSON, and their rows in the index."""
+        key = record.flow_run_id, tuple(record.tags)
+        made = self._made.get(key)
+        if made is None:
+            found, tags = self._runs.get(record.flow_run_id, ([], []))
+            own = [tag for tag in record.tags if tag not in tags]
+            related = [*_tags([*tags, *own]), *found]
+            index = [(labels[RESOURCE_ID], labels[RESOURCE_ROLE]) for labels in (*found[:1], *_tags(own))]
+            made = self._made[key] = json_text(related), index
+        return made
+
+
+class _TaskRunRows:
+    """Makes the rows of a task run's events; what they have in common is encoded once, the rest put together."""
+
+    __slots__ = ("_begin", "_id", "_related", "index")
+
+    def __init__(self, record: TaskRunRecord, related: str, index: list[tuple[str, str]]) -> None:
+        self._id, self._related, self.index = f"prefect.task-run.{record.id}", related, index
+        self._begin = (
+            f'{{"{RESOURCE_ID}":"{self._id}","{RESOURCE_NAME}":{json_text(record.name)},'
+            f'"prefect.run-count":"{record.run_count}","prefect.orchestration":"client","prefect.state-message":'
+        )
+
+    def row(self, before: State | None, state: State) -> LogRow:
+        """The row for a state that came after another."""
+        message = json_text(state.message[:LONGEST_MESSAGE]) if state.message else '""'
+        name, payload = _said(before and before.type, before and before.name, state.type, state.name)
+        if state.message or (before is not None and before.message):
+            payload = json_text(_payload(before, state))
+        resource = (
+            f'{self._begin}{message},"prefect.state-name":{name},'
+            f'"prefect.state-timestamp":"{state.timestamp.isoformat()}","prefect.state-type":"{state.type.value}"}}'
+        )
+        event = f"prefect.task-run.{state.name}"
+        return state.id, state.timestamp, event, self._id, resource, self._related, payload, _followed(before, state)
+
+
+@lru_cache(maxsize=256)
+def _said(old_type: StateType | None, old_name: str | None, type: StateType, name: str | None) -> tuple[str, str]:
+    """The name of a state, and the payload of its event when there are no messages, as JSON."""
+    before = None if old_type is None else State(type=old_type, name=old_name)
+    return json_text(name), json_text(_payload(before, State(type=type, name=name)))
+
+
+def states_before(tx: Tx, records: Iterable[TaskRunRecord]) -> dict[UUID, State]:
+    """The states that task runs have now, of those whose new states do not begin with their first one."""
+    ids = [record.id for record in records if record.states and record.states[0].type is not StateType.PENDING]
+    rows: Any = tx.execute(_IN_FORCE, {"ids": ids}) if ids else ()
+    return {
+        row.id: State(id=row.state_id, type=StateType(row.state_type), name=row.state_name, timestamp=row.moment)
+        for row in rows
+    }
+
+
+def _first(entry: tuple[datetime, Any, Any, Any]) -> datetime:
+    return entry[0]
+
+
+def _moment(state: State) -> datetime:
+    return state.timestamp
+
+
+def _surroundings(row: Any, *, inside: bool = False) -> list[Labels]:
+    """What a flow run belongs to; for what happens `inside` it, without its parent and its creator."""
+    found = [related_to("flow", row.flow_id, row.flow)]
+    if row.deployment_id is not None:
+        found.append(related_to("deployment", row.deployment_id, row.deployment))
+    if row.queue_id is not None:
+        found.append(related_to("work-queue", row.queue_id, row.queue))
+    if row.pool_id is not None:
+        found.append(related_to("work-pool", row.pool_id, row.pool, **{"prefect.work-pool.type": row.pool_type}))
+    if inside:
+        return found
+    if row.parent_task_run_id is not None:
+        found.append(related_to("task-run", row.parent_task_run_id, row.parent))
+    made = row.created_by or {}
+    kind = (made.get("type") or "").lower()
+    if kind in _CREATORS and made.get("id") is not None:
+        found.append(related_to(kind, made["id"], made.get("display_value"), role="creator"))
+    return found
+
+
+def _tags(tags: Iterable[str]) -> list[Labels]:
+    return [related_to("tag", tag) for tag in tags]
+
+
+def _state_labels(kind: str, id: UUID, name: str, run_count: int, state: State) -> Labels:
+    return {
+        RESOURCE_ID: f"prefect.{kind}.{id}",
+        RESOURCE_NAME: name,
+        "prefect.run-count": str(run_count),
+        "prefect.state-message": (state.message or "")[:LONGEST_MESSAGE],
+        "prefect.state-name": state.name or "",
+        "prefect.state-timestamp": state.timestamp.isoformat(),
+        "prefect.state-type": state.type.value,
+    }
+
+
+def _payload(before: State | None, written: State) -> dict[str, Any]:
+    return {
+        "intended": {"from": before and before.type.value, "to": written.type.value},
+        "initial_state": before and _shown(before),
+        "validated_state": _shown(written),
+    }
+
+
+def _shown(state: State) -> dict[str, str]:
+    shown = {"type": state.type.value, "name": state.name or ""}
+    if state.message:
+        shown["message"] = state.message[:LONGEST_MESSAGE]
+    if state.type is StateType.PAUSED:
+        shown["pause_reschedule"] = "true" if state.state_details.pause_reschedule else "false"
+    return shown
+
+
+def _followed(before: State | None, written: State) -> UUID | None:
+    return before.id if before is not None and written.timestamp - before.timestamp < CLOSE else None
