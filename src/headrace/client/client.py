@@ -1,0 +1,46 @@
+"""What a client is: something that calls endpoints. One transport each in `http` and `local`."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+
+from headrace.schemas.endpoint import Endpoint
+
+ResultT = TypeVar("ResultT")
+
+
+class Client(ABC):
+    """Calls the API. It may be used by several threads at once."""
+
+    local: ClassVar[bool]
+    """Whether the operations run in this process, on its own database."""
+
+    @abstractmethod
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, **arguments: Any) -> ResultT:
+        """Call an endpoint and return its result.
+
+        Args:
+            endpoint: which, as declared in `headrace.schemas`.
+            body: the struct the endpoint takes; absent, an empty one.
+            arguments: those of the path and the query, by name; one that is None is left out.
+
+        Raises:
+            ObjectNotFound: what the call is about does not exist, or an id is none.
+            ObjectAlreadyExists: what it would make is there already.
+            ValidationFailed: an argument or the body is not valid.
+            RateLimited: the API asked to wait, and went on asking.
+            ApiUnreachable: the API gave no answer.
+            ApiError: it refused for another reason.
+        """
+
+    def close(self) -> None:
+        """Let go of what it holds; the client can be used no more."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
