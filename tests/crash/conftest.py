@@ -1,0 +1,20 @@
+"""An installation for each test, with a server that runs."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.processes import Installation, installation
+
+
+@pytest.fixture
+def headrace(tmp_path: Path) -> Iterator[Installation]:
+    """A home with a running server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with installation(tmp_path, port) as made:
+        made.start_server()
+        yield made
