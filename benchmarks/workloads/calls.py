@@ -5,9 +5,10 @@ Prints one JSON object: milliseconds for each. Arguments: package, how many task
 
 import importlib
 import json
-import resource
 import sys
 import time
+
+from peak import peak_mb
 
 package = importlib.import_module(sys.argv[1])
 many, subflows = int(sys.argv[2]), int(sys.argv[3])
@@ -63,5 +64,5 @@ if __name__ == "__main__":
         "mapped": slope(mapped, many),
         "nested": slope(nested, subflows),
     }
-    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures["peak_mb"] = peak_mb()
     print(json.dumps(figures))

@@ -2,9 +2,10 @@
 
 import importlib
 import json
-import resource
 import sys
 import time
+
+from peak import peak_mb
 
 package = importlib.import_module(sys.argv[1])
 
@@ -24,4 +25,4 @@ if __name__ == "__main__":
     started = time.perf_counter()
     assert many(count) == count * (count - 1)
     taken = time.perf_counter() - started
-    print(json.dumps({"seconds": taken, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"seconds": taken, "peak_mb": peak_mb()}))

@@ -7,12 +7,14 @@ import json
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmarks import sides
+from tests.support import postgresql
 
 SCRIPTS = Path(__file__).parent / "scripts"
 AT_ONCE = 3
@@ -51,13 +53,14 @@ def run_script(script: str, url: str) -> Outcome:
     return Outcome({one["check"]: one["failure"] for one in told}, output[-4000:])
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
 def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Outcome]]]:
     """For each script, what it came to against a headrace server on this database."""
     sides.prefect()
-    database = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     scripts = sorted(path.stem for path in SCRIPTS.glob("*.py") if path.stem != "checking")
     with (
+        # of its own: the services of this server would meddle with what other tests do in theirs
+        postgresql.new_database() if request.param == "postgresql" else nullcontext() as database,
         sides.server(sides.headrace(), database, **SERVER_SETTINGS) as server,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):

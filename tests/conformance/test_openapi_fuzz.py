@@ -9,6 +9,7 @@ import os
 import random
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +25,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core.failures import FailureGroup
 
 from headrace.server.http.background import LOG, start_in_background, stop
+from tests.support import postgresql
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 
@@ -78,10 +80,11 @@ FOUNDERS: list[tuple[str, dict[str, Any]]] = [
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a server with an empty database, in a process of its own; at the end its log tells of no accident."""
     environment = {"HEADRACE_SERVER_API_PORT": "0", "HEADRACE_SERVER_LIMITS_BULK_CALLS_PER_MINUTE": "1000000"}
-    if request.param == "postgresql":
-        environment["HEADRACE_SERVER_DATABASE_CONNECTION_URL"] = request.getfixturevalue("postgres_url")
-    yield start_in_background(str(tmp_path), environment)
-    stop(str(tmp_path))
+    with postgresql.new_database() if request.param == "postgresql" else nullcontext() as database:
+        if database:
+            environment["HEADRACE_SERVER_DATABASE_CONNECTION_URL"] = database
+        yield start_in_background(str(tmp_path), environment)
+        stop(str(tmp_path))
     accident = (tmp_path / LOG).read_text().partition("Traceback")[2]
     assert not accident, accident[:4000]
 

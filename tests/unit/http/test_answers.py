@@ -4,6 +4,9 @@ import logging
 
 import pytest
 
+from headrace.server.http.answers import answer_to
+from headrace.server.operations.block_vault import KeyMissing
+from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.transaction import Store
 from tests.support import shelf
 from tests.support.serving import ask, serving
@@ -197,3 +200,19 @@ def test_pages_for_people(api: str) -> None:
 
         assert (answer.status, words in answer.body) == (200, True)
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (KeyMissing(), "HEADRACE_SERVER_ENCRYPTION_KEY"),
+        (StoreUnavailable("could not connect to 10.0.0.7 as admin"), "Try again."),
+    ],
+)
+def test_what_an_operator_mends_is_told_and_what_the_database_says_is_not(error: Exception, told: str) -> None:
+    """503 names the setting that is missing; the words of the database stay in the log."""  # S16
+    answer = answer_to(error, "POST /api/block_documents/")
+
+    assert answer.status == 503
+    assert told in answer.body.decode()
+    assert "10.0.0.7" not in answer.body.decode()

@@ -17,6 +17,7 @@ from headrace.exceptions import ApiError, RateLimited, Unauthorized, ValidationF
 from headrace.server.operations.arguments import INVALID
 from headrace.server.operations.refusals import refusal_of
 from headrace.server.operations.registry import Raw
+from headrace.server.store.errors import StoreUnavailable
 
 logger = logging.getLogger("headrace.server")
 
@@ -97,7 +98,9 @@ def answer_to(error: Exception, call: str) -> Answer:
         return told(error.status, str(error))
     if isinstance(error, ApiError) and error.status == 503:
         logger.warning("%s could not be served: %s", call, error)
-        return excepted(503, "The server cannot serve this at the moment. Try again.", retry_after(1))
+        # what a database says of itself is for the log alone
+        message = "The server cannot serve this at the moment. Try again."
+        return excepted(503, message if isinstance(error, StoreUnavailable) else str(error), retry_after(1))
     error_id = uuid4().hex
     logger.error("%s failed (error id %s).", call, error_id, exc_info=error)
     return excepted(500, "Internal Server Error", error_id=error_id)

@@ -40,7 +40,9 @@ _met: dict[str, str] = {}
 
 
 class KeyMissing(ApiError, ValueError):
-    """A document is encrypted with a key that this server does not have."""
+    """A document is encrypted with a key that this server does not have: its operator can mend that, no caller."""
+
+    status = 503
 
     def __init__(self) -> None:
         super().__init__(
