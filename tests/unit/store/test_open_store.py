@@ -1,10 +1,15 @@
-"""Which databases a URL may name."""
+"""Which databases a URL may name, and opening them."""
 
+import sqlite3
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from headrace.server.store import open_store
+from headrace.server.store import open_store, sqlite_file
+from headrace.server.store.tables import FLOW
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "sqlite+aiosqlite", "sqlite+pysqlite"])
@@ -29,3 +34,26 @@ def test_other_databases_are_refused_in_words(url: str, tmp_path: Path, monkeypa
 
     assert "secret" not in str(refusal.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_g16_a_file_that_is_locked_at_the_first_look_is_opened_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """A process that makes the file keeps others off it for a moment; they wait, whatever SQLite itself does."""
+    locked = iter(range(times))
+
+    class Locked(sqlite3.Connection):
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            if next(locked, None) is not None:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(*arguments)
+
+    monkeypatch.setattr(sqlite_file.sqlite3, "connect", partial(sqlite3.connect, factory=Locked))
+    store = open_store(f"sqlite:///{tmp_path}/headrace.db")
+
+    assert store.read(lambda tx: tx.execute(select(FLOW.c.id)).all()) == []
+    assert next(locked, None) is None
+    store.close()

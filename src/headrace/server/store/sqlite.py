@@ -87,7 +87,7 @@ class SqliteStore:
                 self._free.append(connection)
 
     def _new_reader(self) -> Connection:
-        return patiently(lambda: open_connection(self._engine, pages_kib=4_096, reads_only=True), self._path)
+        return open_connection(self._engine, pages_kib=4_096, reads_only=True)
 
     def _run_read(self, job: Job[Any]) -> None:
         try:

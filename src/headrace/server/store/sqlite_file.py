@@ -39,7 +39,6 @@ _UNABLE = {
 }
 _PRAGMAS = (
     "PRAGMA auto_vacuum=INCREMENTAL",  # for a file yet to be made; see `events.retention.give_back`
-    f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}",
     "PRAGMA synchronous=NORMAL",  # a commit survives the death of the process; the last ones may not survive power loss
     "PRAGMA temp_store=MEMORY",
     "PRAGMA wal_autocheckpoint=4000",
@@ -123,13 +122,26 @@ class Turn:
 
 def engine_for(path: Path) -> Engine:
     """SQLAlchemy's engine of a file; every connection is new and in autocommit mode, transactions are ours to begin."""
-    return create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool, skip_autocommit_rollback=True)
+    return create_engine(
+        "sqlite://",
+        creator=lambda: patiently(lambda: _connect(path), path),
+        poolclass=NullPool,
+        skip_autocommit_rollback=True,
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    driver = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=512)
-    for pragma in _PRAGMAS:
-        driver.execute(pragma)
+    driver = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=512
+    )
+    try:
+        for pragma in _PRAGMAS:
+            driver.execute(
+                pragma
+            )  # the first of them reads the file, which another process may be putting into WAL mode
+    except sqlite3.Error:
+        driver.close()
+        raise
     return driver
 
 
