@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import call, rate, request_bytes
-from benchmarks.sides import WORKLOADS, Server, Side, fresh_home, server
+from benchmarks.sides import WORKLOADS, Server, Side, fresh_home, prefect, server
 
 SETTLE = 3.0  # seconds a server gets to come to rest
 
@@ -150,16 +150,24 @@ def database_url(name: str) -> str | None:
     return base.rsplit("/", 1)[0] + f"/{name}"
 
 
+def database_for(side: Side) -> str:
+    """URL of an empty PostgreSQL database, with the driver a side needs.
+
+    Raises:
+        RuntimeError: there is no server.
+    """
+    url = database_url(f"bench_{side.name}")
+    if url is None:
+        raise RuntimeError("no PostgreSQL server on 127.0.0.1:5432")
+    user = os.environ.get("USER", "root")
+    return url if side.name == "headrace" else url.replace("postgresql://", f"postgresql+asyncpg://{user}@")
+
+
 def api_rate(what: str, postgresql: bool = False) -> Callable[[Side], float]:
     """A measure of calls a second with 8 clients: `create`, `set_state`, `read` or `filter` of flow runs."""
 
     def measure(side: Side) -> float:
-        database = database_url(f"bench_{side.name}") if postgresql else None
-        if postgresql and database is None:
-            raise RuntimeError("no PostgreSQL server on 127.0.0.1:5432")
-        if database and side.name == "prefect":
-            database = database.replace("postgresql://", f"postgresql+asyncpg://{os.environ.get('USER', 'root')}@")
-        with server(side, database) as running:
+        with server(side, database_for(side) if postgresql else None) as running:
             lenient = side.name == "prefect"  # its server answers 503 while its SQLite file is locked
             if what == "set_state":  # one run's states must come in their order, so each is sent once
                 runs = 4000 if side.name == "headrace" else 400
@@ -198,6 +206,29 @@ def state_changes(running: Server, runs: int) -> list[bytes]:
         ids = [made["id"] for made in pool.map(lambda _: call(f"{running.url}/flow_runs/", body), range(runs))]
     states = [json.dumps({"state": {"type": kind}}).encode() for kind in ("RUNNING", "COMPLETED")]
     return [request_bytes("POST", f"/api/flow_runs/{id}/set_state", state) for state in states for id in ids]
+
+
+DRIVEN = ("create", "set_state", "read", "filter")
+_driven: dict[tuple[str, bool], dict[str, dict[str, float]]] = {}
+
+
+def by_prefects_client(kind: str, figure: str, postgresql: bool) -> Callable[[Side], float]:
+    """A measure of calls by 8 of Prefect's own clients: `rate` a second, or the server's `cpu` in ms for each."""
+
+    def measure(side: Side) -> float:
+        key = side.name, postgresql
+        if key not in _driven:
+            with server(side, database_for(side) if postgresql else None) as running:
+                pids = [str(pid) for pid in family(running.pid)]
+                script = str(WORKLOADS / "client_rates.py")
+                out = run(prefect(), script, "8", "5", *pids, home=running.home, API_URL=running.url)[1]
+            _driven[key] = json.loads(out.splitlines()[-1])
+        found = _driven[key][kind]
+        if found["refused"] and side.name == "headrace":
+            raise RuntimeError(f"{found['refused']:.0f} calls were refused")
+        return found[figure]
+
+    return measure
 
 
 def until_running(side: Side) -> float:
@@ -289,6 +320,16 @@ ROWS = (
             ("filter", "list 20 flow runs", (None, None)),
         )
         for name, budget, times in (("SQLite", budgets[0], 20.0), ("PostgreSQL", budgets[1], 15.0))
+    ),
+    *(
+        Row(f"8 of Prefect's clients: {kind}, {name}", "/s", None, by_prefects_client(kind, "rate", pg), True, times)
+        for kind in DRIVEN
+        for name, pg, times in (("SQLite", False, 20.0), ("PostgreSQL", True, 15.0))
+    ),
+    *(
+        Row(f"the same, CPU of the server for one: {kind}, {name}", "ms", None, by_prefects_client(kind, "cpu", pg))
+        for kind in DRIVEN
+        for name, pg in (("SQLite", False), ("PostgreSQL", True))
     ),
     Row("deployment run submitted → running, process worker", "ms", 100, until_running),
     Row("server ready after start (fresh database)", "s", 1.5, server_ready),
