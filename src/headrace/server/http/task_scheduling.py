@@ -9,7 +9,6 @@ while it is connected; the runs themselves wait in the database, see `headrace.s
 """
 
 import asyncio
-import contextlib
 from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
@@ -20,17 +19,13 @@ from starlette.websockets import WebSocket
 
 from headrace._internal.ids import uuid7
 from headrace.schemas.task_runs import TaskRun
-from headrace.server.events import hints
+from headrace.server.http.handing_out import hand_out
 from headrace.server.http.sockets import REFUSED, Closing, Doorkeeper, Handler, heard, send, until_first
 from headrace.server.operations import task_workers
 from headrace.server.operations.task_deliveries import LEASE, WAITING, give_back, keep, next_due, take
 from headrace.server.store.caller import Caller
-from headrace.server.store.transaction import Store, Tx
+from headrace.server.store.transaction import Store
 
-LOOK_AGAIN = 2.0
-"""Seconds after which the database is looked at without a hint: another server process may have written a run."""
-SHORTEST_WAIT = 0.05
-"""Seconds after which one looks again at least, when another was quicker."""
 NO_SUBSCRIPTION = 4001
 MOST_KEYS = 1_000
 ACCESS = "runs:write"
@@ -89,7 +84,8 @@ class _Server:
         """Hand runs out until the client has left."""
         self._note()
         try:
-            await until_first(self._hear(), self._hand_out(), self._keep())
+            giving = hand_out(self._store, WAITING, lambda tx: next_due(tx, self._keys), self._hand_one)
+            await until_first(self._hear(), giving, self._keep())
         finally:
             task_workers.forget(self._id)
             if self._on_its_way is not None and (run := await self._on_its_way) is not None:
@@ -108,21 +104,16 @@ class _Server:
                 return
             self._acknowledged.set()
 
-    async def _hand_out(self) -> None:
-        with hints.subscribe(WAITING, capacity=1) as news:
-            while True:
-                wait = await self._store.read_soon(self._seconds_to_next)
-                run = await self._take() if wait <= 0 else None
-                if run is None:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(min(max(wait, SHORTEST_WAIT), LOOK_AGAIN)):
-                            await anext(news)
-                    continue
-                self._acknowledged.clear()
-                await send(self._socket, run)
-                await self._acknowledged.wait()
-                self._on_its_way = None
-                self._note()
+    async def _hand_one(self) -> bool:
+        run = await self._take()
+        if run is None:
+            return False
+        self._acknowledged.clear()
+        await send(self._socket, run)
+        await self._acknowledged.wait()
+        self._on_its_way = None
+        self._note()
+        return True
 
     async def _take(self) -> TaskRun | None:
         """Take a run; should this client leave meanwhile, it is still known what was taken."""
@@ -130,10 +121,6 @@ class _Server:
         taking = self._store.write_soon(lambda tx: take(tx, self._keys, self._id))
         self._on_its_way = asyncio.ensure_future(taking)
         return await asyncio.shield(self._on_its_way)
-
-    def _seconds_to_next(self, tx: Tx) -> float:
-        due = next_due(tx, self._keys)
-        return LOOK_AGAIN if due is None else (due - tx.now).total_seconds()
 
     async def _keep(self) -> None:
         """Renew the leases of what the client has."""

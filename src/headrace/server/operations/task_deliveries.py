@@ -1,19 +1,19 @@
 """Background task runs on their way to the processes that serve their tasks.
 
-A run that waits has a row, written with its state, so nothing that waits is lost with a server process (G2). Whoever
-takes it has it for `LEASE`; the row is good as long as the run is in the very state it was written for. So a run whose
-taker died, or was never heard of again, is handed out once more, and one that was begun is not. Should two processes
-have the same run all the same, the rules let only one of them begin it (G4).
+A run that waits has a row, see `deliveries`, written with its state. The row is good as long as the run is in that very
+state: so a run whose taker died, or was never heard of again, is handed out once more, and one that was begun is not.
+Should two processes have the same run all the same, the rules let only one of them begin it (G4).
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, exists, func, not_, select, update
+from sqlalchemy import ColumnElement, delete, exists, not_, select
 
 from headrace.schemas.task_runs import TaskRun
 from headrace.server.events import hints
+from headrace.server.operations import deliveries
 from headrace.server.operations.run_rows import SELECT_TASK_RUNS, read_task_run_row
 from headrace.server.store.long_lists import among
 from headrace.server.store.statements import upsert
@@ -49,8 +49,7 @@ def tell() -> None:
 
 def next_due(tx: Tx, task_keys: Sequence[str]) -> datetime | None:
     """When the next run of these tasks is due; None when none waits."""
-    moment: datetime | None = tx.execute(select(func.min(_ROW.due)).where(among(_ROW.task_key, task_keys))).scalar()
-    return moment
+    return deliveries.next_due(tx, TASK_DELIVERY, among(_ROW.task_key, task_keys))
 
 
 def take(tx: Tx, task_keys: Sequence[str], holder: UUID) -> TaskRun | None:
@@ -61,23 +60,18 @@ def take(tx: Tx, task_keys: Sequence[str], holder: UUID) -> TaskRun | None:
         task_keys: of the tasks.
         holder: who takes it, for so long as the lease lasts.
     """
-    waiting = select(_ROW.task_run_id, _IS_GOOD.label("is_good"))
-    waiting = waiting.where(among(_ROW.task_key, task_keys), _ROW.due <= tx.now)
-    waiting = waiting.order_by(_ROW.since, _ROW.task_run_id).limit(1).with_for_update(skip_locked=True)
-    while (first := tx.execute(waiting).one_or_none()) is not None:
-        this = _ROW.task_run_id == first.task_run_id
-        if first.is_good:
-            tx.execute(update(TASK_DELIVERY).where(this).values(holder=holder, due=tx.now + LEASE))
-            found = tx.execute(SELECT_TASK_RUNS.where(TASK_RUN.c.id == first.task_run_id))
-            return read_task_run_row(found.one(), tx.now)
-        tx.execute(delete(TASK_DELIVERY).where(this))
+    which = among(_ROW.task_key, task_keys)
+    while (row := deliveries.take_first(tx, TASK_DELIVERY, which, holder=holder, lease=LEASE)) is not None:
+        waits = SELECT_TASK_RUNS.where(TASK_RUN.c.id == row.task_run_id, TASK_RUN.c.state_id == row.state_id)
+        if (run := tx.execute(waits).one_or_none()) is not None:
+            return read_task_run_row(run, tx.now)
+        tx.execute(delete(TASK_DELIVERY).where(_ROW.task_run_id == row.task_run_id))
     return None
 
 
 def give_back(tx: Tx, run_id: UUID, holder: UUID) -> None:
     """Let a run be taken by another at once, before those that came after it."""
-    mine = (_ROW.task_run_id == run_id, _ROW.holder == holder)
-    if tx.execute(update(TASK_DELIVERY).where(*mine).values(holder=None, due=_ROW.since)).rowcount:
+    if deliveries.give_back(tx, TASK_DELIVERY, _ROW.task_run_id == run_id, _ROW.holder == holder):
         tx.after_commit(tell)
 
 
@@ -85,4 +79,4 @@ def keep(tx: Tx, holder: UUID) -> int:
     """Renew the leases of what a holder has and has not begun; returns of how many."""
     held: ColumnElement[bool] = _ROW.holder == holder
     tx.execute(delete(TASK_DELIVERY).where(held, not_(_IS_GOOD)))
-    return tx.execute(update(TASK_DELIVERY).where(held).values(due=tx.now + LEASE)).rowcount
+    return deliveries.renew(tx, TASK_DELIVERY, held, lease=LEASE)
