@@ -4,20 +4,22 @@
     server  worker.ready.v1, with the pool as it is
     client  worker.heartbeat.v1, now and then
     server  work_pool.snapshot.v1, when the pool has changed
+    server  cleanup.message.v1, to a worker that asked for it: what is to be cleared away
+    client  cleanup.ack.v1, cleanup.release.v1 or cleanup.renew.v1, about such a message
+    server  cleanup.operation_result.v1, the answer to that
 
-Runs are not told of here: these workers ask for them over HTTP. Clean-up of infrastructure, which the protocol leaves
-to the server's choice, is not handed out. A worker that is told to come again does; after another close it uses HTTP.
+Runs are not told of here: these workers ask for them over HTTP. Clean-up waits in the database, see
+`headrace.server.operations.cleanups`; a message whose worker leaves is handed out again when its lease has ended. A
+worker that is told to come again does; after another close it uses HTTP.
 """
 
 import asyncio
 import contextlib
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
 from starlette.websockets import WebSocket
 
-from headrace._internal.ids import uuid7
 from headrace.exceptions import Forbidden, HeadraceError, ObjectNotFound, ValidationFailed
 from headrace.schemas.work_pools import WorkerHeartbeat, WorkPool, WorkPoolCreate, WorkPoolUpdate
 from headrace.server.events import hints
@@ -32,9 +34,15 @@ from headrace.server.http.sockets import (
     send,
     until_first,
 )
+from headrace.server.http.worker_cleanup import CleanUp
 from headrace.server.http.worker_frames import (
-    GRANTED,
+    CLEANUP,
+    REQUIRED,
     VERSION,
+    CleanupAck,
+    CleanupOperation,
+    CleanupRelease,
+    CleanupRenew,
     Heartbeat,
     Hello,
     HelloPayload,
@@ -43,8 +51,10 @@ from headrace.server.http.worker_frames import (
     ResolvedQueue,
     Snapshot,
     SnapshotPayload,
+    framed,
 )
 from headrace.server.operations.arguments import BodyReader
+from headrace.server.operations.cleanups import Cleaner
 from headrace.server.operations.work_pools import (
     create_work_pool,
     pool_topic,
@@ -75,7 +85,7 @@ LATER = (TROUBLE, "transient_server_error")
 def worker_channel(store: Store, doorkeeper: Doorkeeper, settings: Settings) -> Handler:
     """Make the handler of the socket."""
     limits = settings.server.limits
-    reader = BodyReader(Hello | Heartbeat, limits.json_depth)
+    reader = BodyReader(Hello | Heartbeat | CleanupOperation, limits.json_depth)
 
     async def talk(socket: WebSocket, caller: Caller) -> None:
         name = socket.path_params["name"]
@@ -88,7 +98,7 @@ def worker_channel(store: Store, doorkeeper: Doorkeeper, settings: Settings) -> 
             raise Closing(*UNFIT) from None
         if not isinstance(hello, Hello):
             raise Closing(*UNFIT)
-        await _Channel(socket, store, reader, name, hello.payload).run(caller)
+        await _Channel(socket, store, reader, name, hello.payload, settings).run(caller)
 
     return doorkeeper.handler(talk, "work_pools:write", old_clients=False, frame=limits.body_bytes)
 
@@ -103,19 +113,23 @@ async def _next_frame(socket: WebSocket, reader: BodyReader) -> Any:
 class _Channel:
     """One worker that has said hello."""
 
-    def __init__(self, socket: WebSocket, store: Store, reader: BodyReader, name: str, hello: HelloPayload) -> None:
+    def __init__(
+        self, socket: WebSocket, store: Store, reader: BodyReader, name: str, hello: HelloPayload, settings: Settings
+    ) -> None:
         self._socket, self._store, self._reader = socket, store, reader
-        self._name, self._hello = name, hello
+        self._name, self._hello, self._settings = name, hello, settings
         self._telling = asyncio.Lock()
         self._sequence = 1
         self._told: WorkPool
+        self._clean_up: CleanUp
 
     async def run(self, caller: Caller) -> None:
         """Answer the hello, and go on until the worker leaves."""
         hello = self._hello
         if VERSION not in hello.supported_channel_versions:
             raise Closing(*UNKNOWN_VERSION)
-        if not set(GRANTED).issubset(hello.requested_capabilities):
+        offers = hello.handled_cleanup_kinds or hello.max_cleanup_concurrency
+        if not {*REQUIRED, *([CLEANUP] if offers else [])}.issubset(hello.requested_capabilities):
             raise Closing(*UNFIT)
         try:
             self._told, queues = await self._store.write_soon(lambda tx: _enter(tx, caller, self._name, hello))
@@ -125,13 +139,20 @@ class _Channel:
             raise Closing(*UNFIT) from None
         except HeadraceError:
             raise Closing(*LATER) from None
+        ids, most = [queue.id for queue in queues], hello.most_cleanups
+        worker = Cleaner(hello.consumer_id, self._told.id, ids, hello.handled_cleanup_kinds, most)
+        self._clean_up = CleanUp(self._socket, self._store, worker, self._settings.server.worker_channel)
         with hints.subscribe(pool_topic(self._told.id), capacity=1) as news:
-            await send(self._socket, _ready(hello, self._told, queues))
-            await until_first(self._hear(), self._watch(news))
+            await send(self._socket, framed(Ready, _ready(hello, self._told, queues)))
+            handing = [self._clean_up.hand_out()] if most else []
+            await until_first(self._hear(), self._watch(news), *handing)
 
     async def _hear(self) -> None:
         while True:
             frame = await _next_frame(self._socket, self._reader)
+            if isinstance(frame, CleanupAck | CleanupRelease | CleanupRenew):
+                await self._clean_up.answer(frame)
+                continue
             said, hello = frame.payload, self._hello
             if isinstance(frame, Hello) or (said.consumer_id, said.worker_name) != (
                 hello.consumer_id,
@@ -170,7 +191,7 @@ class _Channel:
     async def _send(self, reason: str) -> None:
         self._sequence += 1
         payload = SnapshotPayload(snapshot_sequence=self._sequence, reason=reason, work_pool=self._told)
-        await send(self._socket, Snapshot(id=uuid7(), sent_at=datetime.now(UTC), payload=payload))
+        await send(self._socket, framed(Snapshot, payload))
 
 
 def _enter(tx: Tx, caller: Caller, name: str, hello: HelloPayload) -> tuple[WorkPool, list[ResolvedQueue]]:
@@ -187,21 +208,22 @@ def _enter(tx: Tx, caller: Caller, name: str, hello: HelloPayload) -> tuple[Work
         update_work_pool(tx, name, WorkPoolUpdate(base_job_template=template))
     sign = WorkerHeartbeat(name=hello.worker_name, heartbeat_interval_seconds=hello.heartbeat_interval_seconds)
     worker_heartbeat(tx, name, sign)
-    named = select(WORK_QUEUE.c.id, WORK_QUEUE.c.name).where(
-        WORK_QUEUE.c.work_pool_id == pool.id, among(WORK_QUEUE.c.name, hello.work_queue_names)
-    )
+    named = select(WORK_QUEUE.c.id, WORK_QUEUE.c.name).where(WORK_QUEUE.c.work_pool_id == pool.id)
+    if hello.work_queue_names:
+        named = named.where(among(WORK_QUEUE.c.name, hello.work_queue_names))
     queues = [ResolvedQueue(id=row.id, name=row.name) for row in tx.execute(named.order_by(WORK_QUEUE.c.name))]
     return read_work_pool(tx, name), queues
 
 
-def _ready(hello: HelloPayload, pool: WorkPool, queues: list[ResolvedQueue]) -> Ready:
+def _ready(hello: HelloPayload, pool: WorkPool, queues: list[ResolvedQueue]) -> ReadyPayload:
     asked = hello.requested_capabilities
-    payload = ReadyPayload(
+    granted = (*REQUIRED, CLEANUP) if hello.most_cleanups else REQUIRED
+    return ReadyPayload(
         consumer_id=hello.consumer_id,
         effective_heartbeat_interval_seconds=hello.heartbeat_interval_seconds,
-        accepted_capabilities=[one for one in asked if one in GRANTED],
-        rejected_capabilities=[one for one in asked if one not in GRANTED],
+        accepted_capabilities=[one for one in asked if one in granted],
+        rejected_capabilities=[one for one in asked if one not in granted],
+        effective_max_cleanup_concurrency=hello.most_cleanups,
         resolved_work_queues=queues,
         initial_snapshot=SnapshotPayload(snapshot_sequence=1, reason="initial", work_pool=pool),
     )
-    return Ready(id=uuid7(), sent_at=datetime.now(UTC), payload=payload)

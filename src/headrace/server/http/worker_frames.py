@@ -1,20 +1,40 @@
 """What is said on the worker channel. Fields that are not known are refused, as the protocol asks."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from headrace._internal.ids import uuid7
 from headrace.schemas.work_pools import WorkPool
+from headrace.server.rules.cleanup import Kind, Operation, Status
 
 VERSION = "work_pool_worker_channel.v1"
-GRANTED = ("worker_heartbeat.v1", "work_pool_snapshot.v1")
-"""What the server does on the channel, all of which a worker must ask for. Clean-up is left to the server."""
+REQUIRED = ("worker_heartbeat.v1", "work_pool_snapshot.v1")
+"""What every worker must ask for."""
+CLEANUP = "cleanup_delivery.v1"
+"""What a worker may ask for that can clear things away."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Texts = Annotated[list[Text], Meta(min_length=1)]
 Seconds = Annotated[int, Meta(gt=0)]
+
+
+class Frame(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every frame has, besides its type and payload."""
+
+    id: UUID
+    sent_at: datetime
+
+
+FrameT = TypeVar("FrameT", bound=Frame)
+
+
+def framed(kind: Callable[..., FrameT], payload: Struct) -> FrameT:
+    """A frame of the server's, sent now."""
+    return kind(id=uuid7(), sent_at=datetime.now(UTC), payload=payload)
 
 
 class HelloPayload(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -27,11 +47,17 @@ class HelloPayload(Struct, kw_only=True, forbid_unknown_fields=True):
     supported_channel_versions: Texts
     requested_capabilities: Texts
     work_queue_names: list[Text] = []
-    handled_cleanup_kinds: list[Literal["cancelling_timeout_teardown.v1", "pending_claim_teardown.v1"]] = []
-    max_cleanup_concurrency: Annotated[int, Meta(ge=0)] = 0
+    handled_cleanup_kinds: list[Kind] = []
+    max_cleanup_concurrency: Annotated[int, Meta(ge=0)] | None = None
     create_pool_if_not_found: bool = False
     default_base_job_template: dict[str, Any] = {}
     worker_metadata: dict[str, Any] | None = None
+
+    @property
+    def most_cleanups(self) -> int:
+        """How much it clears away at once; nothing if it can clear nothing away."""
+        most = 1 if self.max_cleanup_concurrency is None else self.max_cleanup_concurrency
+        return most if self.handled_cleanup_kinds else 0
 
 
 class HeartbeatPayload(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -42,20 +68,90 @@ class HeartbeatPayload(Struct, kw_only=True, forbid_unknown_fields=True):
     heartbeat_interval_seconds: Seconds
 
 
-class Hello(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="worker.hello.v1"):
+class Hello(Frame, kw_only=True, tag_field="type", tag="worker.hello.v1"):
     """The first frame of a worker."""
 
-    id: UUID
-    sent_at: datetime
     payload: HelloPayload
 
 
-class Heartbeat(Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="worker.heartbeat.v1"):
+class Heartbeat(Frame, kw_only=True, tag_field="type", tag="worker.heartbeat.v1"):
     """The frame of a sign of life."""
 
-    id: UUID
-    sent_at: datetime
     payload: HeartbeatPayload
+
+
+class ReservationPayload(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which message a worker speaks of, as it was handed to it."""
+
+    message_id: UUID
+    reservation_token: Text
+
+
+class ReleasePayload(ReservationPayload, kw_only=True, forbid_unknown_fields=True):
+    """Why a worker gives a message back."""
+
+    reason: Text
+
+
+class CleanupAck(Frame, kw_only=True, tag_field="type", tag="cleanup.ack.v1"):
+    """All is cleared away."""
+
+    operation: ClassVar[Operation] = "ack"
+    payload: ReservationPayload
+
+
+class CleanupRelease(Frame, kw_only=True, tag_field="type", tag="cleanup.release.v1"):
+    """Another worker may try."""
+
+    operation: ClassVar[Operation] = "release"
+    payload: ReleasePayload
+
+
+class CleanupRenew(Frame, kw_only=True, tag_field="type", tag="cleanup.renew.v1"):
+    """It takes longer."""
+
+    operation: ClassVar[Operation] = "renew"
+    payload: ReservationPayload
+
+
+CleanupOperation = CleanupAck | CleanupRelease | CleanupRenew
+
+
+class MessagePayload(Struct, kw_only=True):
+    """What a worker is to clear away, and its reservation of it."""
+
+    message_id: UUID
+    reservation_token: str
+    lease_expires_at: datetime
+    delivery_count: int
+    work_queue_id: UUID
+    kind: str
+    target: dict[str, Any]
+    data: dict[str, Any] = {}
+
+
+class CleanupMessage(Frame, kw_only=True, tag_field="type", tag="cleanup.message.v1"):
+    """The frame that hands a message to a worker."""
+
+    payload: MessagePayload
+
+
+class OperationResultPayload(Struct, kw_only=True):
+    """How an operation came out."""
+
+    request_frame_id: UUID
+    message_id: UUID
+    operation: Operation
+    status: Status
+    reason: str | None = None
+    lease_expires_at: datetime | None = None
+    detail: str | None = None
+
+
+class OperationResult(Frame, kw_only=True, tag_field="type", tag="cleanup.operation_result.v1"):
+    """The answer to what a worker says about a message."""
+
+    payload: OperationResultPayload
 
 
 class SnapshotPayload(Struct, kw_only=True):
@@ -66,11 +162,9 @@ class SnapshotPayload(Struct, kw_only=True):
     work_pool: WorkPool
 
 
-class Snapshot(Struct, kw_only=True, tag_field="type", tag="work_pool.snapshot.v1"):
+class Snapshot(Frame, kw_only=True, tag_field="type", tag="work_pool.snapshot.v1"):
     """The frame that tells of a change of the pool."""
 
-    id: UUID
-    sent_at: datetime
     payload: SnapshotPayload
 
 
@@ -90,14 +184,12 @@ class ReadyPayload(Struct, kw_only=True):
     effective_heartbeat_interval_seconds: int
     accepted_capabilities: list[str]
     rejected_capabilities: list[str]
-    effective_max_cleanup_concurrency: int = 0
+    effective_max_cleanup_concurrency: int
     resolved_work_queues: list[ResolvedQueue]
     initial_snapshot: SnapshotPayload
 
 
-class Ready(Struct, kw_only=True, tag_field="type", tag="worker.ready.v1"):
+class Ready(Frame, kw_only=True, tag_field="type", tag="worker.ready.v1"):
     """The answer to a hello."""
 
-    id: UUID
-    sent_at: datetime
     payload: ReadyPayload

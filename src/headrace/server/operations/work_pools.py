@@ -45,7 +45,7 @@ from headrace.server.operations.registry import implements
 from headrace.server.operations.rows import values_of
 from headrace.server.store.filters import where
 from headrace.server.store.statements import insert_ignore, upsert
-from headrace.server.store.tables import DEPLOYMENT, FLOW_RUN, WORK_POOL, WORK_QUEUE, WORKER
+from headrace.server.store.tables import CLEANUP_DELIVERY, DEPLOYMENT, FLOW_RUN, WORK_POOL, WORK_QUEUE, WORKER
 from headrace.server.store.transaction import Tx
 
 DEFAULT_QUEUE = "default"
@@ -209,7 +209,7 @@ def delete_work_pool(tx: Tx, name: str) -> None:
     queues = select(WORK_QUEUE.c.id).where(WORK_QUEUE.c.work_pool_id == pool.id)
     for table in (DEPLOYMENT, FLOW_RUN):
         tx.execute(update(table).where(table.c.work_queue_id.in_(queues)).values(work_queue_id=None))
-    for table in (WORKER, WORK_QUEUE):
+    for table in (WORKER, WORK_QUEUE, CLEANUP_DELIVERY):
         tx.execute(delete(table).where(table.c.work_pool_id == pool.id))
     tx.execute(delete(WORK_POOL).where(WORK_POOL.c.id == pool.id))
     _tell_workers(tx, pool.id)

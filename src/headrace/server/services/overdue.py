@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, select
 
 from headrace.exceptions import ObjectNotFound
 from headrace.schemas.states import StateCreate, StateType
+from headrace.server.operations.cleanups import clean_up_after
 from headrace.server.operations.closing import MESSAGES, close_inside
 from headrace.server.operations.facts import lock_flow_run
 from headrace.server.operations.transitions import reconcile
@@ -67,6 +68,8 @@ def _move(tx: Tx, run_id: UUID, decide: Decide, policy: Policy[Any, Any]) -> boo
         return False
     outcome = reconcile(tx, run, proposed, policy)
     state = outcome.result.state
-    if outcome.written and state is not None and state.type in MESSAGES:
-        close_inside(tx, run_id, state.type)
+    if outcome.written:
+        clean_up_after(tx, run)
+        if state is not None and state.type in MESSAGES:
+            close_inside(tx, run_id, state.type)
     return outcome.written

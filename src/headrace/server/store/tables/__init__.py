@@ -12,7 +12,7 @@ from headrace.server.store.tables.flows import FLOW, FLOW_RUN, FLOW_RUN_INPUT, F
 from headrace.server.store.tables.metadata import METADATA
 from headrace.server.store.tables.small_things import SAVED_SEARCH, VARIABLE
 from headrace.server.store.tables.task_runs import LOG, TASK_DELIVERY, TASK_RUN, TASK_RUN_STATE
-from headrace.server.store.tables.work_pools import WORK_POOL, WORK_QUEUE, WORKER
+from headrace.server.store.tables.work_pools import CLEANUP_DELIVERY, WORK_POOL, WORK_QUEUE, WORKER
 
 __all__ = [
     "API_KEY",
@@ -23,6 +23,7 @@ __all__ = [
     "BLOCK_DOCUMENT",
     "BLOCK_SCHEMA",
     "BLOCK_TYPE",
+    "CLEANUP_DELIVERY",
     "CONCURRENCY_LIMIT",
     "CONFIGURATION",
     "DEPLOYMENT",

@@ -36,6 +36,23 @@ WORK_QUEUE = Table(
     Index(None, "work_pool_id", "name", unique=True),
 )
 
+CLEANUP_DELIVERY = Table(
+    "cleanup_delivery",
+    METADATA,
+    Column("id", Id, primary_key=True),
+    Column("work_pool_id", Id, nullable=False),
+    Column("work_queue_id", Id, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("flow_run_id", Id, nullable=False),
+    Column("claim_id", Id),
+    Column("infrastructure_pid", String),
+    Column("deliveries", Integer, nullable=False),
+    Column("since", Moment, nullable=False),
+    Column("due", Moment, nullable=False),
+    Column("holder", Id),
+    Index(None, "work_pool_id", "since"),
+)
+
 WORKER = Table(
     "worker",
     METADATA,

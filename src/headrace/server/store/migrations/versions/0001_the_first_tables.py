@@ -135,6 +135,26 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_block_type__slug"), ["slug"], unique=True)
 
     op.create_table(
+        "cleanup_delivery",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("work_pool_id", Id(), nullable=False),
+        sa.Column("work_queue_id", Id(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("flow_run_id", Id(), nullable=False),
+        sa.Column("claim_id", Id(), nullable=True),
+        sa.Column("infrastructure_pid", sa.String(), nullable=True),
+        sa.Column("deliveries", sa.Integer(), nullable=False),
+        sa.Column("since", Moment(), nullable=False),
+        sa.Column("due", Moment(), nullable=False),
+        sa.Column("holder", Id(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_cleanup_delivery")),
+    )
+    with op.batch_alter_table("cleanup_delivery", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_cleanup_delivery__work_pool_id_since"), ["work_pool_id", "since"], unique=False
+        )
+
+    op.create_table(
         "concurrency_limit",
         sa.Column("id", Id(), nullable=False),
         sa.Column("created", Moment(), nullable=False),
