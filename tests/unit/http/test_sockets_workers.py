@@ -20,31 +20,7 @@ from headrace.server.operations.work_pools import (
 from headrace.server.store.transaction import Store
 from tests.support.serving import serving
 from tests.support.talking import close_code, entered, heard, opened, say
-
-CONSUMER = str(uuid7())
-TEMPLATE: dict[str, Any] = {"job_configuration": {}, "variables": {}}
-CAPABILITIES = ["worker_heartbeat.v1", "work_pool_snapshot.v1", "cleanup_delivery.v1"]
-
-
-def framed(kind: str, payload: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A frame with its envelope."""
-    return {"type": kind, "id": str(uuid7()), "sent_at": "2026-01-01T00:00:00Z", "payload": payload, **more}
-
-
-def hello(**more: Any) -> dict[str, Any]:
-    """A worker's first frame."""
-    plain = {
-        "consumer_id": CONSUMER, "worker_name": "w", "worker_type": "process", "heartbeat_interval_seconds": 30,
-        "supported_channel_versions": ["work_pool_worker_channel.v1"], "requested_capabilities": CAPABILITIES,
-        "work_queue_names": ["default", "nothing"], "default_base_job_template": TEMPLATE,
-    }  # fmt: skip
-    return framed("worker.hello.v1", {**plain, **more})
-
-
-def heartbeat(**more: Any) -> dict[str, Any]:
-    """A worker's sign of life."""
-    plain = {"consumer_id": CONSUMER, "worker_name": "w", "heartbeat_interval_seconds": 30}
-    return framed("worker.heartbeat.v1", {**plain, **more})
+from tests.support.worker_frames import CAPABILITIES, CONSUMER, KINDS, TEMPLATE, framed, heartbeat, hello
 
 
 def workers(store: Store) -> list[str]:
@@ -61,7 +37,7 @@ def server(store: Store) -> Iterator[str]:
 
 
 def test_a_hello_is_answered_with_the_pool(server: str, store: Store) -> None:
-    """The worker is noted, an empty template is filled, clean-up is not granted."""
+    """The worker is noted, an empty template is filled, clean-up is not granted to who can clear nothing away."""
 
     async def scene() -> dict[str, Any]:
         connection = await entered(server, hello())
@@ -146,7 +122,15 @@ def test_a_pool_that_is_not_there(server: str, store: Store, may_create: bool, c
         ([hello(), hello()], 1002),
         ([hello(), heartbeat(worker_name="other")], 1002),
         ([hello(), heartbeat(consumer_id=str(uuid7()))], 1002),
-        ([hello(), framed("cleanup.ack.v1", {"message_id": CONSUMER, "reservation_token": "x"})], 1002),
+        ([hello(), framed("cleanup.ack.v1", {"message_id": CONSUMER})], 1002),
+        (
+            [hello(), framed("cleanup.release.v1", {"message_id": CONSUMER, "reservation_token": "x", "reason": ""})],
+            1002,
+        ),
+        ([hello(), framed("cleanup.message.v1", {})], 1002),
+        ([hello(handled_cleanup_kinds=["another"])], 1002),
+        ([hello(handled_cleanup_kinds=KINDS, requested_capabilities=CAPABILITIES[:2])], 1002),
+        ([hello(max_cleanup_concurrency=1, requested_capabilities=CAPABILITIES[:2])], 1002),
         ([hello(default_base_job_template={"variables": 7})], 1002),
     ],
 )
