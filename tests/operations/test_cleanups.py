@@ -14,10 +14,10 @@ from headrace._internal.ids import uuid7
 from headrace.schemas.states import StateType
 from headrace.schemas.work_pools import WorkPool, WorkPoolCreate
 from headrace.schemas.work_queues import WorkQueueCreate
-from headrace.server.operations.cleanups import KEPT, Cleaner, answer, next_due, take
+from headrace.server.operations.cleanups import KEPT, Cleaner, answer, next_due, reservation, take
 from headrace.server.operations.work_pools import create_work_pool, delete_work_pool
 from headrace.server.operations.work_queues import create_work_queue
-from headrace.server.rules.cleanup import Kind, Operation, Status, token_of
+from headrace.server.rules.cleanup import Kind, Operation
 from headrace.server.services import cancelling, cleanup, leases, overdue, pending
 from headrace.server.store.tables import CLEANUP_DELIVERY
 from headrace.server.store.transaction import Store, Tx
@@ -60,11 +60,11 @@ class Yard(World):
         """What the worker is handed."""
         return self.store.write(lambda tx: take(tx, worker, get_settings().server.worker_channel))
 
-    def say(self, operation: Operation, row: Any, pool_id: UUID | None = None) -> Status:
+    def say(self, operation: Operation, row: Any, pool_id: UUID | None = None) -> str:
         """What comes of what is said about a message as it was handed out."""
-        token, settings = token_of(row.holder, row.deliveries), get_settings().server.worker_channel
+        token, settings = reservation(row).token, get_settings().server.worker_channel
         pool = pool_id or self.pool.id
-        return self.store.write(lambda tx: answer(tx, pool, operation, row.id, token, settings)).status
+        return self.store.write(lambda tx: answer(tx, pool, operation, row.id, token, settings))[0]
 
     def given_up(self) -> list[Any]:
         """What the events say was given up."""
@@ -151,20 +151,20 @@ def test_a_message_has_one_holder(yard: Yard, clock: ManualClock) -> None:
     taken = yard.take(one)
     assert (taken.flow_run_id, yard.take(two).flow_run_id, yard.take(two)) == (first, second, None)
 
-    assert yard.say("release", taken) is Status.ACCEPTED
+    assert yard.say("release", taken) == "accepted"
     again = yard.take(two)
     assert (again.flow_run_id, again.deliveries) == (first, 2)
-    assert yard.say("ack", taken) is Status.INVALID_TOKEN
+    assert yard.say("ack", taken) == "invalid_token"
     clock.advance(LEASE - 1)
-    assert yard.say("renew", again) is Status.ACCEPTED
+    assert yard.say("renew", again) == "accepted"
     clock.advance(LEASE - 1)
-    assert yard.say("ack", again) is Status.ACCEPTED
-    assert [yard.say("ack", again), len(yard.rows())] == [Status.NOT_FOUND, 1]
+    assert yard.say("ack", again) == "accepted"
+    assert [yard.say("ack", again), len(yard.rows())] == ["not_found", 1]
 
     assert yard.take(one).flow_run_id == second  # whose taker has said nothing for longer than its lease
     clock.advance(LEASE)
     (row,) = yard.rows()
-    assert yard.say("ack", row) is Status.EXPIRED
+    assert yard.say("ack", row) == "expired"
     assert yard.take(two).deliveries == 3
 
 
@@ -178,7 +178,7 @@ def test_workers_get_what_is_for_them(yard: Yard, clock: ManualClock) -> None:
     mine = yard.worker(queue_ids=[yard.other_queue])
     taken = [yard.take(mine), yard.take(mine)]
     assert [row.flow_run_id for row in taken] == [other, default]
-    assert yard.say("ack", taken[0], pool_id=uuid7()) is Status.UNAUTHORIZED  # S5
+    assert yard.say("ack", taken[0], pool_id=uuid7()) == "unauthorized"  # S5
 
 
 def test_g14_a_worker_has_no_more_than_it_may_have(yard: Yard, clock: ManualClock) -> None:
@@ -211,7 +211,7 @@ def test_a_message_that_fails_three_times_is_given_up(
     with caplog.at_level(logging.WARNING):
         turns = [yard.turn(cleanup), yard.turn(cleanup)]
 
-    assert said == [Status.ACCEPTED, Status.ACCEPTED, Status.DEAD_LETTERED]
+    assert said == ["accepted", "accepted", "dead_lettered"]
     assert (turns, yard.rows()) == ([1, 0], [])
     told = yard.given_up()
     assert [one["flow_run_id"] for one in told] == [str(released), str(forgotten)]

@@ -214,7 +214,7 @@ class ServerWorkerChannelSettings(Section, frozen=True):
     cleanup_lease_seconds: Annotated[float, about("Seconds a worker has for one piece of it.", gt=0)] = 30.0
     cleanup_max_delivery_attempts: Annotated[int, about("How often a piece is handed out.", ge=1)] = 3
     cleanup_completed_idempotency_retention_seconds: Annotated[
-        PositiveFloat | None, about("Seconds that finished pieces are remembered.")
+        PositiveFloat | None, about("Accepted; a finished piece is deleted at once.")
     ] = None
 
 

@@ -23,11 +23,11 @@ class ServerServicesCancellationCleanupSettings(Section, frozen=True):
 
 
 class ServerServicesCleanupReconcilerSettings(Section, frozen=True):
-    """Clean-up handed to workers."""
+    """Clean-up that was handed to workers in vain."""
 
     enabled: Annotated[bool, about("Run this service.")] = True
     loop_seconds: Annotated[float, about("Seconds between two rounds.", gt=0)] = 5
-    batch_size: Annotated[int, about("Most runs in one transaction.", gt=0)] = 100
+    batch_size: Annotated[int, about("Most pieces that are given up in one round.", gt=0)] = 100
 
 
 class ServerServicesDBVacuumSettings(Section, frozen=True):

@@ -21,7 +21,7 @@ from prefect.deployments import run_deployment
 from prefect.events.filters import EventFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_runs import resume_flow_run
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Pending, Running
 
 client = get_client(sync_client=True)
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -66,6 +66,30 @@ def dying_flow():
 @flow
 def broken_flow():
     raise ValueError("broken on purpose")
+"""
+
+CLEARING = """
+import asyncio
+import sys
+from pathlib import Path
+
+from prefect.workers.process import ProcessWorker
+
+
+class Handler:
+    cleanup_kinds = ["cancelling_timeout_teardown.v1", "pending_claim_teardown.v1"]
+
+    async def cleanup(self, message):
+        with Path("cleared").open("a") as file:
+            file.write(f"{message.kind} {message.target.flow_run_id} {message.target.infrastructure_pid}\\n")
+
+
+class Worker(ProcessWorker):
+    type = "process"
+    cleanup_handlers = [Handler()]
+
+
+asyncio.run(Worker(work_pool_name=sys.argv[1]).start())
 """
 
 YAML = """
@@ -178,6 +202,14 @@ def check_project_is_deployed_again():
     assert "again" in deployment("main").tags
 
 
+def check_run_is_lost_in_its_cancelling():
+    made = client.create_flow_run_from_deployment(deployment("long").id, state=Pending())
+    client.update_flow_run(made.id, infrastructure_pid="nohost:1")
+    client.set_flow_run_state(made.id, Running())
+    LOST.append(made.id)
+    assert client.set_flow_run_state(made.id, Cancelling()).status.value == "ACCEPT"
+
+
 def check_worker_runs_what_is_ordered_and_what_is_scheduled():
     worker = subprocess.Popen(
         [PREFECT, "worker", "start", "--pool", POOL, "--name", "compat-worker", "--type", "process"]
@@ -253,6 +285,15 @@ def check_worker_stops():
     assert worker.wait(60) is not None
 
 
+def check_worker_with_handlers_clears_up():
+    (PROJECT / "clearing.py").write_text(CLEARING)
+    with running(sys.executable, "clearing.py", POOL):
+        cleared = PROJECT / "cleared"
+        eventually(lambda: cleared.exists() and cleared.read_text().endswith("\n"), 120)
+    assert cleared.read_text() == f"cancelling_timeout_teardown.v1 {LOST[0]} nohost:1\n"
+    assert client.read_flow_run(LOST[0]).state.type is StateType.CANCELLED
+
+
 def check_flow_is_deployed_from_source():
     name = fresh("from-source")
     id = flow.from_source(source=str(PROJECT.absolute()), entrypoint="flows/main.py:main_flow").deploy(
@@ -284,6 +325,7 @@ def check_deployments_are_removed():
         client.read_deployment_by_name(f"broken-flow/broken-{POOL}")
 
 
+LOST = []
 ORDERED = {}
 WORKERS = []
 

@@ -9,7 +9,7 @@
     server  cleanup.operation_result.v1, the answer to that
 
 Runs are not told of here: these workers ask for them over HTTP. Clean-up waits in the database, see
-`headrace.server.operations.cleanups`; a message whose worker leaves is handed out again when its lease has ended. A
+`headrace.server.operations.cleanups`; what a worker has that leaves is handed out again when the lease has ended. A
 worker that is told to come again does; after another close it uses HTTP.
 """
 
@@ -17,12 +17,13 @@ import asyncio
 import contextlib
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from starlette.websockets import WebSocket
 
 from headrace.exceptions import Forbidden, HeadraceError, ObjectNotFound, ValidationFailed
 from headrace.schemas.work_pools import WorkerHeartbeat, WorkPool, WorkPoolCreate, WorkPoolUpdate
 from headrace.server.events import hints
+from headrace.server.http.handing_out import hand_out
 from headrace.server.http.sockets import (
     REFUSED,
     TROUBLE,
@@ -34,27 +35,24 @@ from headrace.server.http.sockets import (
     send,
     until_first,
 )
-from headrace.server.http.worker_cleanup import CleanUp
 from headrace.server.http.worker_frames import (
     CLEANUP,
     REQUIRED,
     VERSION,
     CleanupAck,
-    CleanupOperation,
+    CleanupFrame,
     CleanupRelease,
     CleanupRenew,
     Heartbeat,
     Hello,
     HelloPayload,
-    Ready,
     ReadyPayload,
     ResolvedQueue,
-    Snapshot,
     SnapshotPayload,
     framed,
 )
+from headrace.server.operations import cleanups
 from headrace.server.operations.arguments import BodyReader
-from headrace.server.operations.cleanups import Cleaner
 from headrace.server.operations.work_pools import (
     create_work_pool,
     pool_topic,
@@ -62,6 +60,7 @@ from headrace.server.operations.work_pools import (
     update_work_pool,
     worker_heartbeat,
 )
+from headrace.server.rules.cleanup import Kind
 from headrace.server.store.caller import Caller
 from headrace.server.store.long_lists import among
 from headrace.server.store.tables import WORK_QUEUE
@@ -80,12 +79,13 @@ UNKNOWN_VERSION = (REFUSED, "unsupported_version")
 UNFIT = (UNREADABLE, "protocol_error")
 NOT_STORED = (TROUBLE, "heartbeat_persistence_failed")
 LATER = (TROUBLE, "transient_server_error")
+NOT_GRANTED: cleanups.Answer = ("unauthorized", "cleanup_delivery_not_accepted", None)
 
 
 def worker_channel(store: Store, doorkeeper: Doorkeeper, settings: Settings) -> Handler:
     """Make the handler of the socket."""
     limits = settings.server.limits
-    reader = BodyReader(Hello | Heartbeat | CleanupOperation, limits.json_depth)
+    reader = BodyReader(Hello | Heartbeat | CleanupAck | CleanupRelease | CleanupRenew, limits.json_depth)
 
     async def talk(socket: WebSocket, caller: Caller) -> None:
         name = socket.path_params["name"]
@@ -117,11 +117,10 @@ class _Channel:
         self, socket: WebSocket, store: Store, reader: BodyReader, name: str, hello: HelloPayload, settings: Settings
     ) -> None:
         self._socket, self._store, self._reader = socket, store, reader
-        self._name, self._hello, self._settings = name, hello, settings
+        self._name, self._hello, self._settings = name, hello, settings.server.worker_channel
         self._telling = asyncio.Lock()
         self._sequence = 1
         self._told: WorkPool
-        self._clean_up: CleanUp
 
     async def run(self, caller: Caller) -> None:
         """Answer the hello, and go on until the worker leaves."""
@@ -139,19 +138,16 @@ class _Channel:
             raise Closing(*UNFIT) from None
         except HeadraceError:
             raise Closing(*LATER) from None
-        ids, most = [queue.id for queue in queues], hello.most_cleanups
-        worker = Cleaner(hello.consumer_id, self._told.id, ids, hello.handled_cleanup_kinds, most)
-        self._clean_up = CleanUp(self._socket, self._store, worker, self._settings.server.worker_channel)
         with hints.subscribe(pool_topic(self._told.id), capacity=1) as news:
-            await send(self._socket, framed(Ready, _ready(hello, self._told, queues)))
-            handing = [self._clean_up.hand_out()] if most else []
-            await until_first(self._hear(), self._watch(news), *handing)
+            await send(self._socket, framed("worker.ready.v1", _ready(hello, self._told, queues)))
+            cleaning = [self._hand_out_cleanup(queues)] if hello.most_cleanups else []
+            await until_first(self._hear(), self._watch(news), *cleaning)
 
     async def _hear(self) -> None:
         while True:
             frame = await _next_frame(self._socket, self._reader)
-            if isinstance(frame, CleanupAck | CleanupRelease | CleanupRenew):
-                await self._clean_up.answer(frame)
+            if isinstance(frame, CleanupFrame):
+                await self._answer(frame)
                 continue
             said, hello = frame.payload, self._hello
             if isinstance(frame, Hello) or (said.consumer_id, said.worker_name) != (
@@ -191,7 +187,39 @@ class _Channel:
     async def _send(self, reason: str) -> None:
         self._sequence += 1
         payload = SnapshotPayload(snapshot_sequence=self._sequence, reason=reason, work_pool=self._told)
-        await send(self._socket, framed(Snapshot, payload))
+        await send(self._socket, framed("work_pool.snapshot.v1", payload))
+
+    async def _hand_out_cleanup(self, queues: list[ResolvedQueue]) -> None:
+        hello, settings = self._hello, self._settings
+        ids, pool_id = [queue.id for queue in queues], self._told.id
+        # a worker that lost its connection and comes back has the same id, and no more room than before
+        worker = cleanups.Cleaner(hello.consumer_id, pool_id, ids, hello.handled_cleanup_kinds, hello.most_cleanups)
+
+        async def hand_one() -> bool:
+            row = await self._store.write_soon(lambda tx: cleanups.take(tx, worker, settings))
+            if row is not None:
+                await send(self._socket, framed("cleanup.message.v1", _message(row)))
+            return row is not None
+
+        await hand_out(
+            self._store, cleanups.topic(pool_id), lambda tx: cleanups.next_due(tx, worker, settings), hand_one
+        )
+
+    async def _answer(self, frame: CleanupFrame) -> None:
+        """Carry out what the worker says about a message, and tell it what came of it."""
+        said, operation = frame.payload, frame.operation
+        id, token, pool_id = said.message_id, said.reservation_token, self._told.id
+        came = NOT_GRANTED
+        if self._hello.most_cleanups:
+            try:
+                came = await self._store.write_soon(
+                    lambda tx: cleanups.answer(tx, pool_id, operation, id, token, self._settings)
+                )
+            except HeadraceError as error:
+                came = "error", str(error), None
+        result = dict(zip(("status", "reason", "lease_expires_at"), came, strict=True))
+        about = {"request_frame_id": frame.id, "message_id": id, "operation": operation, "detail": None}
+        await send(self._socket, framed("cleanup.operation_result.v1", about | result))
 
 
 def _enter(tx: Tx, caller: Caller, name: str, hello: HelloPayload) -> tuple[WorkPool, list[ResolvedQueue]]:
@@ -227,3 +255,12 @@ def _ready(hello: HelloPayload, pool: WorkPool, queues: list[ResolvedQueue]) -> 
         resolved_work_queues=queues,
         initial_snapshot=SnapshotPayload(snapshot_sequence=1, reason="initial", work_pool=pool),
     )
+
+
+def _message(row: Row[Any]) -> dict[str, Any]:
+    target = {"flow_run_id": row.flow_run_id, "infrastructure_pid": row.infrastructure_pid}
+    if row.kind == Kind.PENDING_CLAIM:
+        target |= {"claim_id": row.claim_id, "execution_id": None}
+    message = {"message_id": row.id, "kind": row.kind, "target": target, "work_queue_id": row.work_queue_id, "data": {}}
+    token = cleanups.reservation(row).token
+    return message | {"reservation_token": token, "lease_expires_at": row.due, "delivery_count": row.deliveries}

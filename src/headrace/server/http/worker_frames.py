@@ -1,15 +1,14 @@
 """What is said on the worker channel. Fields that are not known are refused, as the protocol asks."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from headrace._internal.ids import uuid7
 from headrace.schemas.work_pools import WorkPool
-from headrace.server.rules.cleanup import Kind, Operation, Status
+from headrace.server.rules.cleanup import Kind, Operation
 
 VERSION = "work_pool_worker_channel.v1"
 REQUIRED = ("worker_heartbeat.v1", "work_pool_snapshot.v1")
@@ -20,21 +19,6 @@ CLEANUP = "cleanup_delivery.v1"
 Text = Annotated[str, Meta(min_length=1)]
 Texts = Annotated[list[Text], Meta(min_length=1)]
 Seconds = Annotated[int, Meta(gt=0)]
-
-
-class Frame(Struct, kw_only=True, forbid_unknown_fields=True):
-    """What every frame has, besides its type and payload."""
-
-    id: UUID
-    sent_at: datetime
-
-
-FrameT = TypeVar("FrameT", bound=Frame)
-
-
-def framed(kind: Callable[..., FrameT], payload: Struct) -> FrameT:
-    """A frame of the server's, sent now."""
-    return kind(id=uuid7(), sent_at=datetime.now(UTC), payload=payload)
 
 
 class HelloPayload(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +52,13 @@ class HeartbeatPayload(Struct, kw_only=True, forbid_unknown_fields=True):
     heartbeat_interval_seconds: Seconds
 
 
+class Frame(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What every frame of a worker's has, besides its type and payload."""
+
+    id: UUID
+    sent_at: datetime
+
+
 class Hello(Frame, kw_only=True, tag_field="type", tag="worker.hello.v1"):
     """The first frame of a worker."""
 
@@ -80,78 +71,43 @@ class Heartbeat(Frame, kw_only=True, tag_field="type", tag="worker.heartbeat.v1"
     payload: HeartbeatPayload
 
 
-class ReservationPayload(Struct, kw_only=True, forbid_unknown_fields=True):
+class CleanupPayload(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which message a worker speaks of, as it was handed to it."""
 
     message_id: UUID
     reservation_token: Text
 
 
-class ReleasePayload(ReservationPayload, kw_only=True, forbid_unknown_fields=True):
+class ReleasePayload(CleanupPayload, kw_only=True):
     """Why a worker gives a message back."""
 
     reason: Text
 
 
-class CleanupAck(Frame, kw_only=True, tag_field="type", tag="cleanup.ack.v1"):
+class CleanupFrame(Frame, kw_only=True):
+    """The frame of what a worker says about a message."""
+
+    operation: ClassVar[Operation]
+    payload: CleanupPayload
+
+
+class CleanupAck(CleanupFrame, tag_field="type", tag="cleanup.ack.v1"):
     """All is cleared away."""
 
-    operation: ClassVar[Operation] = "ack"
-    payload: ReservationPayload
+    operation = "ack"
 
 
-class CleanupRelease(Frame, kw_only=True, tag_field="type", tag="cleanup.release.v1"):
+class CleanupRelease(CleanupFrame, kw_only=True, tag_field="type", tag="cleanup.release.v1"):
     """Another worker may try."""
 
-    operation: ClassVar[Operation] = "release"
+    operation = "release"
     payload: ReleasePayload
 
 
-class CleanupRenew(Frame, kw_only=True, tag_field="type", tag="cleanup.renew.v1"):
+class CleanupRenew(CleanupFrame, tag_field="type", tag="cleanup.renew.v1"):
     """It takes longer."""
 
-    operation: ClassVar[Operation] = "renew"
-    payload: ReservationPayload
-
-
-CleanupOperation = CleanupAck | CleanupRelease | CleanupRenew
-
-
-class MessagePayload(Struct, kw_only=True):
-    """What a worker is to clear away, and its reservation of it."""
-
-    message_id: UUID
-    reservation_token: str
-    lease_expires_at: datetime
-    delivery_count: int
-    work_queue_id: UUID
-    kind: str
-    target: dict[str, Any]
-    data: dict[str, Any] = {}
-
-
-class CleanupMessage(Frame, kw_only=True, tag_field="type", tag="cleanup.message.v1"):
-    """The frame that hands a message to a worker."""
-
-    payload: MessagePayload
-
-
-class OperationResultPayload(Struct, kw_only=True):
-    """How an operation came out."""
-
-    request_frame_id: UUID
-    message_id: UUID
-    operation: Operation
-    status: Status
-    reason: str | None = None
-    lease_expires_at: datetime | None = None
-    detail: str | None = None
-
-
-class OperationResult(Frame, kw_only=True, tag_field="type", tag="cleanup.operation_result.v1"):
-    """The answer to what a worker says about a message."""
-
-    payload: OperationResultPayload
+    operation = "renew"
 
 
 class SnapshotPayload(Struct, kw_only=True):
@@ -160,12 +116,6 @@ class SnapshotPayload(Struct, kw_only=True):
     snapshot_sequence: int
     reason: str
     work_pool: WorkPool
-
-
-class Snapshot(Frame, kw_only=True, tag_field="type", tag="work_pool.snapshot.v1"):
-    """The frame that tells of a change of the pool."""
-
-    payload: SnapshotPayload
 
 
 class ResolvedQueue(Struct, kw_only=True):
@@ -189,7 +139,6 @@ class ReadyPayload(Struct, kw_only=True):
     initial_snapshot: SnapshotPayload
 
 
-class Ready(Frame, kw_only=True, tag_field="type", tag="worker.ready.v1"):
-    """The answer to a hello."""
-
-    payload: ReadyPayload
+def framed(kind: str, payload: Struct | dict[str, Any]) -> dict[str, Any]:
+    """A frame of the server's, sent now."""
+    return {"type": kind, "id": uuid7(), "sent_at": datetime.now(UTC), "payload": payload}

@@ -1,8 +1,4 @@
-"""Which clean-up a run leaves to the workers of its pool, and what a worker that was handed it may still say about it.
-
-A message is reserved for one worker at a time, by a token that no other delivery has, until its lease ends. A worker
-that is late learns from the answer that somebody else may be at it.
-"""
+"""Which clean-up a run leaves to the workers of its pool, and what comes of what a worker says about it."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -15,7 +11,7 @@ from headrace.schemas.states import StateType
 from headrace.server.rules.change import FlowRunNow
 
 Operation = Literal["ack", "release", "renew"]
-TOO_OFTEN = "max_delivery_attempts_reached"
+ACCEPTED, DEAD_LETTERED, TOO_OFTEN = "accepted", "dead_lettered", "max_delivery_attempts_reached"
 
 
 class Kind(StrEnum):
@@ -23,19 +19,6 @@ class Kind(StrEnum):
 
     CANCELLING_TIMEOUT = "cancelling_timeout_teardown.v1"
     PENDING_CLAIM = "pending_claim_teardown.v1"
-
-
-class Status(StrEnum):
-    """How an operation of a worker came out."""
-
-    ACCEPTED = "accepted"
-    NOT_CURRENT = "not_current"
-    NOT_FOUND = "not_found"
-    EXPIRED = "expired"
-    INVALID_TOKEN = "invalid_token"
-    UNAUTHORIZED = "unauthorized"
-    DEAD_LETTERED = "dead_lettered"
-    ERROR = "error"
 
 
 _LEFT = {StateType.CANCELLING: Kind.CANCELLING_TIMEOUT, StateType.PENDING: Kind.PENDING_CLAIM}
@@ -49,11 +32,6 @@ def left_behind(run: FlowRunNow) -> Kind | None:
     return None if run.type is None or run.lease_until is not None else _LEFT.get(run.type)
 
 
-def token_of(holder: UUID | None, deliveries: int) -> str:
-    """What the holder of a message has to name when it speaks of it: another token with each delivery."""
-    return f"{holder}.{deliveries}"
-
-
 class Reservation(Struct, frozen=True):
     """How a message stands: handed out so often, the last time to `holder`, which has it until `due`."""
 
@@ -62,10 +40,15 @@ class Reservation(Struct, frozen=True):
     holder: UUID | None
     due: datetime
 
+    @property
+    def token(self) -> str:
+        """What the holder has to name: another token with each delivery."""
+        return f"{self.holder}.{self.deliveries}"
+
 
 def judge(
     operation: Operation, token: str, found: Reservation | None, *, pool_id: UUID, now: datetime, most: int
-) -> tuple[Status, str | None]:
+) -> tuple[str, str | None]:
     """What comes of an operation on a message.
 
     Args:
@@ -77,18 +60,18 @@ def judge(
         most: how often a message is handed out.
 
     Returns:
-        How it came out, and why if the operation is not accepted.
+        How it came out, and why if the operation is not accepted, in the protocol's words.
     """
     if found is None:
-        return Status.NOT_FOUND, "message_not_found"
+        return "not_found", "message_not_found"
     if found.work_pool_id != pool_id:  # S5
-        return Status.UNAUTHORIZED, "work_pool_mismatch"
+        return "unauthorized", "work_pool_mismatch"
     if found.holder is None:
-        return Status.NOT_CURRENT, "no_active_reservation"
-    if token_of(found.holder, found.deliveries) != token:
-        return Status.INVALID_TOKEN, "reservation_token_mismatch"
+        return "not_current", "no_active_reservation"
+    if found.token != token:
+        return "invalid_token", "reservation_token_mismatch"
     if found.due <= now:
-        return Status.EXPIRED, "reservation_expired"
+        return "expired", "reservation_expired"
     if operation == "release" and found.deliveries >= most:
-        return Status.DEAD_LETTERED, TOO_OFTEN
-    return Status.ACCEPTED, None
+        return DEAD_LETTERED, TOO_OFTEN
+    return ACCEPTED, None

@@ -1,11 +1,18 @@
 """Gives up clean-up that was handed to workers in vain, or that no worker wants."""
 
-from headrace.server.operations.cleanups import give_up, in_vain
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+
+from headrace.server.operations.cleanups import give_up, is_in_vain
 from headrace.server.services.service import Service, each
-from headrace.server.store.transaction import Store
+from headrace.server.store.tables import CLEANUP_DELIVERY
+from headrace.server.store.transaction import Store, Tx
 from headrace.settings import Settings, get_settings
 
 NAME = "cleanup"
+_ROW = CLEANUP_DELIVERY.c
 
 
 def service() -> Service:
@@ -18,5 +25,11 @@ def run_once(store: Store, settings: Settings) -> int:
     own, channel = settings.server.services.cleanup_reconciler, settings.server.worker_channel
     if not own.enabled:
         return 0
-    ids = store.read(lambda tx: in_vain(tx, channel, own.batch_size))
-    return each(NAME, ids, lambda id: store.write(lambda tx: give_up(tx, id, channel)))
+
+    def in_vain(tx: Tx) -> Sequence[UUID]:
+        return tx.execute(select(_ROW.id).where(is_in_vain(tx, channel)).limit(own.batch_size)).scalars().all()
+
+    def end(id: UUID) -> bool:
+        return store.write(lambda tx: give_up(tx, channel, _ROW.id == id, is_in_vain(tx, channel)))
+
+    return each(NAME, store.read(in_vain), end)
