@@ -22,6 +22,8 @@ from tests.support.serving import serving
 from tests.support.talking import close_code, entered, heard, opened, say
 from tests.support.worker_frames import CAPABILITIES, CONSUMER, KINDS, TEMPLATE, framed, heartbeat, hello
 
+MESSAGE = {"message_id": CONSUMER, "reservation_token": "x"}
+
 
 def workers(store: Store) -> list[str]:
     """The workers of the pool."""
@@ -124,9 +126,10 @@ def test_a_pool_that_is_not_there(server: str, store: Store, may_create: bool, c
         ([hello(), heartbeat(consumer_id=str(uuid7()))], 1002),
         ([hello(), framed("cleanup.ack.v1", {"message_id": CONSUMER})], 1002),
         (
-            [hello(), framed("cleanup.release.v1", {"message_id": CONSUMER, "reservation_token": "x", "reason": ""})],
+            [hello(), framed("cleanup.release.v1", {**MESSAGE, "reason": ""})],
             1002,
         ),
+        ([hello(), framed("cleanup.release.v1", {**MESSAGE, "reason": "x", "more": 1})], 1002),
         ([hello(), framed("cleanup.message.v1", {})], 1002),
         ([hello(handled_cleanup_kinds=["another"])], 1002),
         ([hello(handled_cleanup_kinds=KINDS, requested_capabilities=CAPABILITIES[:2])], 1002),

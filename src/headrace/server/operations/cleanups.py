@@ -69,8 +69,10 @@ def _tell(tx: Tx, pool_id: UUID) -> None:
 def clean_up_after(tx: Tx, run: FlowRunNow) -> None:
     """Have cleared away what a run left behind, if it did: called with the run as it was before it was moved on."""
     kind = left_behind(run)
-    queue = select(WORK_QUEUE.c.work_pool_id).where(WORK_QUEUE.c.id == run.work_queue_id)
-    if kind is None or (pool_id := tx.execute(queue).scalar()) is None:
+    if kind is None:
+        return
+    pool_id = tx.execute(select(WORK_QUEUE.c.work_pool_id).where(WORK_QUEUE.c.id == run.work_queue_id)).scalar()
+    if pool_id is None:
         return
     message = {"id": uuid7(), "work_pool_id": pool_id, "work_queue_id": run.work_queue_id, "kind": kind}
     message |= {"flow_run_id": run.id, "infrastructure_pid": run.infrastructure_pid}
