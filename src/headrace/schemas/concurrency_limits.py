@@ -95,7 +95,7 @@ READ_CONCURRENCY_LIMITS = Endpoint(
     "POST", f"{_ROOT}/filter", body=ReadConcurrencyLimits, returns=list[ConcurrencyLimit]
 )
 INCREMENT_CONCURRENCY_LIMITS_V1 = Endpoint(
-    "POST", f"{_ROOT}/increment", body=ChangeTagSlots, returns=Minimal, refusals=(423,)
+    "POST", f"{_ROOT}/increment", body=ChangeTagSlots, returns=Minimal, refusals=(423,), waits=True
 )
 DELETE_CONCURRENCY_LIMIT_BY_TAG = Endpoint("DELETE", f"{_ROOT}/tag/{{tag}}", returns=NoneType)
 READ_CONCURRENCY_LIMIT_BY_TAG = Endpoint("GET", f"{_ROOT}/tag/{{tag}}", returns=ConcurrencyLimit)

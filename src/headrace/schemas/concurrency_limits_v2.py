@@ -142,7 +142,7 @@ READ_ALL_CONCURRENCY_LIMITS_V2 = Endpoint(
     "POST", f"{_ROOT}/filter", body=ReadConcurrencyLimits, returns=list[GlobalConcurrencyLimit]
 )
 BULK_INCREMENT_ACTIVE_SLOTS = Endpoint(
-    "POST", f"{_ROOT}/increment", body=IncrementSlots, returns=Minimal, refusals=(423,)
+    "POST", f"{_ROOT}/increment", body=IncrementSlots, returns=Minimal, refusals=(423,), waits=True
 )
 BULK_INCREMENT_ACTIVE_SLOTS_WITH_LEASE = Endpoint(
     "POST",
@@ -150,6 +150,7 @@ BULK_INCREMENT_ACTIVE_SLOTS_WITH_LEASE = Endpoint(
     body=IncrementSlotsWithLease,
     returns=ConcurrencyLimitWithLeaseResponse,
     refusals=(423,),
+    waits=True,
 )
 RENEW_CONCURRENCY_LEASE = Endpoint(
     "POST", f"{_ROOT}/leases/{{lease_id}}/renew", body=RenewLease, returns=NoneType, status=204, refusals=(410,)

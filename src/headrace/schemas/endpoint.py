@@ -26,6 +26,7 @@ class Endpoint(Generic[ResultT]):
         status: HTTP status of a success.
         existing: status of a success that found the thing already there (`Existing` in the registry), if that differs.
         refusals: statuses of refusals that are this call's own.
+        waits: whether a caller may be told to come back, and may ask to be held instead (`Prefer: wait=N`).
 
     Arguments of a call that are not in the path and not `body` travel in the query. Their names, types and defaults
     are those of the implementing function.
@@ -38,3 +39,4 @@ class Endpoint(Generic[ResultT]):
     status: int = 200
     existing: int | None = None
     refusals: tuple[int, ...] = ()
+    waits: bool = False

@@ -367,7 +367,13 @@ RESUME_FLOW_RUN = Endpoint(
     "POST", "/flow_runs/{id}/resume", body=ResumeFlowRun, returns=OrchestrationResult, status=201, existing=200
 )
 SET_FLOW_RUN_STATE = Endpoint(
-    "POST", "/flow_runs/{id}/set_state", body=SetFlowRunState, returns=OrchestrationResult, status=201, existing=200
+    "POST",
+    "/flow_runs/{id}/set_state",
+    body=SetFlowRunState,
+    returns=OrchestrationResult,
+    status=201,
+    existing=200,
+    waits=True,
 )
 READ_FLOW_RUN_GRAPH_V1 = Endpoint("GET", "/flow_runs/{id}/graph", returns=list[DependencyResult])
 READ_FLOW_RUN_GRAPH_V2 = Endpoint("GET", "/flow_runs/{id}/graph-v2", returns=Graph)

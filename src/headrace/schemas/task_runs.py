@@ -188,7 +188,13 @@ DELETE_TASK_RUN = Endpoint("DELETE", "/task_runs/{id}", returns=NoneType, status
 READ_TASK_RUN = Endpoint("GET", "/task_runs/{id}", returns=TaskRun)
 UPDATE_TASK_RUN = Endpoint("PATCH", "/task_runs/{id}", body=TaskRunUpdate, returns=NoneType, status=204)
 SET_TASK_RUN_STATE = Endpoint(
-    "POST", "/task_runs/{id}/set_state", body=SetTaskRunState, returns=OrchestrationResult, status=201, existing=200
+    "POST",
+    "/task_runs/{id}/set_state",
+    body=SetTaskRunState,
+    returns=OrchestrationResult,
+    status=201,
+    existing=200,
+    waits=True,
 )
 READ_TASK_RUN_COUNTS_BY_STATE = Endpoint(
     "POST", "/ui/task_runs/count", body=ReadTaskRunCountsByState, returns=CountByState

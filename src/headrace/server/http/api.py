@@ -5,7 +5,8 @@ what was acknowledged is stored.  # G1, G13
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from headrace.schemas.endpoint import WIRE_NAMES
 from headrace.server.http.answers import BUSY, ENCODER, NOT_FOUND, Answer, answer_to, excepted, raw, told
 from headrace.server.http.bodies import MOST_HELD, Gone, Refused, read_body
 from headrace.server.http.guard import CALLER, SAFE, address_of
+from headrace.server.http.long_poll import SMALL, LongPoll, preferred_wait
 from headrace.server.http.rate_limits import RateLimit
 from headrace.server.http.read_lane import ReadLane
 from headrace.server.http.routes import Found, Route, Routes
@@ -59,6 +61,7 @@ class Api:
         self._reads = ReadLane(store)
         self._limits = settings.server.limits
         self._problems = problems
+        self._long_poll = LongPoll(store, self._aside)
         self._in_flight = 0
         self._bytes = 0
         self._csrf = settings.server.api.csrf_protection_enabled
@@ -110,34 +113,23 @@ class Api:
                 read = route.body.read
                 body = read(sent) if len(sent) <= LARGE else await asyncio.to_thread(read, sent)
                 arguments = {**arguments, "body": body}
-            return await self._carry_out(route, arguments, caller, csrf, scope)
+            step = step_of(route, arguments, caller, csrf, scope)
+            may_wait = operation.endpoint.waits and len(sent) <= SMALL and self._long_poll.has_room
+            if may_wait and (seconds := preferred_wait(scope)):
+                return await self._long_poll.answer(step, seconds, receive)
+            return await (self._reads.read(step) if operation.reads_only else self._store.write_soon(step))
         finally:
             self._in_flight -= 1
             self._bytes -= len(sent)
 
-    async def _carry_out(
-        self, route: Route, arguments: dict[str, Any], caller: Caller, csrf: tuple[str, str] | None, scope: Scope
-    ) -> Answer:
-        function, headers = route.operation.function, dict(scope["headers"])
-        address, agent = address_in(scope, headers), headers.get(b"user-agent", b"")
-
-        def step(tx: Tx) -> Answer:
-            tx.caller, tx.address, tx.agent = caller, address, agent
-            if csrf is not None:
-                check_csrf_token(tx, *csrf)  # S3
-            if caller.work_pool is not None:
-                keep_within(tx, caller.work_pool, route.operation, arguments)  # S5
-            result = function(tx, **arguments)
-            status = route.status
-            if isinstance(result, Existing):
-                result, status = result.value, route.existing
-            if isinstance(result, Raw):
-                return raw(status, result)
-            if isinstance(result, Refusal):
-                return answer_to(result.error, "")
-            return Answer(status, b"" if status == 204 else ENCODER.encode(result))  # G13
-
-        return await (self._reads.read(step) if route.operation.reads_only else self._store.write_soon(step))
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A call that is held is not under way."""
+        self._in_flight -= 1
+        try:
+            yield
+        finally:
+            self._in_flight += 1
 
     def _astray(self, scope: Scope, path: str, found: Found) -> Answer:
         """What to say to a call that no operation answers."""
@@ -153,6 +145,32 @@ class Api:
         """The most bytes a body sent to `path` may have."""
         bulk = path.split("/", 2)[1] in BULK
         return self._limits.bulk_body_bytes if bulk else self._limits.body_bytes
+
+
+def step_of(
+    route: Route, arguments: dict[str, Any], caller: Caller, csrf: tuple[str, str] | None, scope: Scope
+) -> Callable[[Tx], Answer]:
+    """What carries out a call in a transaction and encodes its answer."""
+    function, headers = route.operation.function, dict(scope["headers"])
+    address, agent = address_in(scope, headers), headers.get(b"user-agent", b"")
+
+    def step(tx: Tx) -> Answer:
+        tx.caller, tx.address, tx.agent = caller, address, agent
+        if csrf is not None:
+            check_csrf_token(tx, *csrf)  # S3
+        if caller.work_pool is not None:
+            keep_within(tx, caller.work_pool, route.operation, arguments)  # S5
+        result = function(tx, **arguments)
+        status = route.status
+        if isinstance(result, Existing):
+            result, status = result.value, route.existing
+        if isinstance(result, Raw):
+            return raw(status, result)
+        if isinstance(result, Refusal):
+            return answer_to(result.error, "")
+        return Answer(status, b"" if status == 204 else ENCODER.encode(result))  # G13
+
+    return step
 
 
 def address_in(scope: Scope, headers: Mapping[bytes, bytes]) -> str:

@@ -22,12 +22,15 @@ from msgspec.structs import replace
 from headrace._internal.file_locks import try_lock
 from headrace._internal.server_note import ServerNote, read_note, remove_note, write_note
 from headrace.exceptions import HeadraceError
+from headrace.server.events import hints
 from headrace.server.http.api import ROOT
 from headrace.server.http.app import create_app
 from headrace.server.http.guard import check_exposure
+from headrace.server.http.long_poll import STOP
 from headrace.server.http.socket_protocol import SocketProtocol
 from headrace.server.http.sockets import FIRST_FRAME
 from headrace.server.operations.block_types import install_system_block_types
+from headrace.server.operations.slots import FREED
 from headrace.server.services.runner import ServiceRunner, discover
 from headrace.server.store import open_store
 from headrace.settings import Settings, database_url
@@ -189,6 +192,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self.when_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        hints.publish(FREED, STOP)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

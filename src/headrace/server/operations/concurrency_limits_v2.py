@@ -1,11 +1,12 @@
 """Concurrency limits by name: making and changing them, and the slots that clients take.  # G7"""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import msgspec
-from sqlalchemy import Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Row, bindparam, delete, insert, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import ApiError, ObjectAlreadyExists, ObjectNotFound, ValidationFailed
@@ -42,12 +43,13 @@ from headrace.server.operations.registry import Refusal, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.operations.slots import (
     Standing,
+    freed,
+    in_use,
     leave_line,
     locked,
     stand_in_line,
     standings,
     take,
-    used_now,
     wait_for,
 )
 from headrace.server.rules.change import after
@@ -58,15 +60,6 @@ from headrace.server.store.transaction import Tx
 _NOTHING = UUID(int=0)
 """The limit of a lease of no slots: a client that asked for limits which are not there renews it all the same."""
 _SHOWN = ("name", "limit", "active", "slot_decay_per_second")
-_COUNTED = (
-    select(
-        SLOT_LEASE.c.limit_id,
-        func.sum(SLOT_LEASE.c.slots).filter(SLOT_LEASE.c.drains.is_(None)).label("slots"),
-        func.max(SLOT_LEASE.c.drains).label("drains"),
-    )
-    .where(SLOT_LEASE.c.limit_id.in_(bindparam("ids", expanding=True)), SLOT_LEASE.c.until > bindparam("now"))
-    .group_by(SLOT_LEASE.c.limit_id)
-)
 _UNLEASED = (
     select(SLOT_LEASE.c.id, SLOT_LEASE.c.slots)
     .where(SLOT_LEASE.c.limit_id == bindparam("of"), SLOT_LEASE.c.by_client, SLOT_LEASE.c.holder_id.is_(None))
@@ -79,15 +72,6 @@ _LEARN = (
     .where(CONCURRENCY_LIMIT.c.id == bindparam("of"))
     .values(avg_slot_occupancy_seconds=_OCCUPIED + (bindparam("seconds") - _OCCUPIED) / 8)
 )
-
-
-def in_use(tx: Tx, rows: Sequence[Row[Any]]) -> dict[UUID, int]:
-    """How many slots of limits are in use, by their ids; what is coming back counts until it is."""
-    found: Any = tx.execute(_COUNTED, {"ids": [row.id for row in rows], "now": tx.now})
-    sums = {one.limit_id: (one.slots, one.drains) for one in found}
-    return {
-        row.id: -int(-used_now(*sums.get(row.id, (0, None)), row.slot_decay_per_second, tx.now) // 1) for row in rows
-    }
 
 
 def find_limit(tx: Tx, id_or_name: UUID | str, *, lock: bool = False) -> Row[Any]:
@@ -118,6 +102,7 @@ def make_limit(tx: Tx, values: dict[str, Any]) -> UUID:
 def change_limit(tx: Tx, row: Row[Any], changes: dict[str, Any]) -> None:
     """Change a limit that is locked, and tell of it."""
     tx.execute(update(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id == row.id).values(**changes, updated=tx.now))
+    freed(tx)
     payload = {name: changes.get(name, row._mapping[name]) for name in _SHOWN}
     tell_of(tx, "concurrency-limit", "updated", row.id, payload["name"], payload=payload)
 
@@ -128,6 +113,7 @@ def delete_limit(tx: Tx, row: Row[Any]) -> None:
         tx.execute(delete(table).where(table.c.limit_id == row.id))
     tx.execute(update(DEPLOYMENT).where(DEPLOYMENT.c.concurrency_limit_id == row.id).values(concurrency_limit_id=None))
     tx.execute(delete(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id == row.id))
+    freed(tx)
     payload = {name: row._mapping[name] for name in _SHOWN}
     tell_of(tx, "concurrency-limit", "deleted", row.id, row.name, payload=payload)
 
@@ -161,7 +147,8 @@ def _read(tx: Tx, rows: Sequence[Row[Any]]) -> list[GlobalConcurrencyLimit]:
     used = in_use(tx, rows)
 
     def read(row: Row[Any]) -> GlobalConcurrencyLimit:
-        return msgspec.convert(values_of(row) | {"active_slots": used[row.id]}, GlobalConcurrencyLimit)
+        # what is coming back counts until it is
+        return msgspec.convert(values_of(row) | {"active_slots": math.ceil(used[row.id])}, GlobalConcurrencyLimit)
 
     return listed(rows, read, "concurrency limit")
 
@@ -276,6 +263,7 @@ def bulk_decrement_active_slots(tx: Tx, body: DecrementSlots) -> list[MinimalCon
             left -= min(left, slots)
         if body.occupancy_seconds is not None:
             tx.execute(_LEARN, {"of": limit.id, "seconds": body.occupancy_seconds})
+    freed(tx)
     return minimal(rows)
 
 
@@ -287,7 +275,7 @@ def bulk_decrement_active_slots_with_lease(tx: Tx, body: DecrementSlotsWithLease
     for limit in standings(tx, list(leases))[0]:
         held = (tx.now - leases[limit.id].acquired).total_seconds()
         tx.execute(_LEARN, {"of": limit.id, "seconds": held})
-    tx.execute(delete(SLOT_LEASE).where(chosen))
+    freed(tx, tx.execute(delete(SLOT_LEASE).where(chosen)))
 
 
 @implements(RENEW_CONCURRENCY_LEASE, access="concurrency_limits:write")

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam
 
 from headrace._internal.ids import uuid7
-from headrace.server.operations.slots import find_place, leave_line, stand_in_line
+from headrace.server.operations.slots import find_place, freed, leave_line, stand_in_line
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.rules.change import Effect
 from headrace.server.rules.facts import FOREVER
@@ -42,13 +42,14 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
             case ExtendSlot(until):
                 tx.execute(_EXTEND, {"holder": run_id, "end": until})
             case FreeSlots() | FreeTagSlots():
-                tx.execute(_FREE, {"holder": run_id})
+                freed(tx, tx.execute(_FREE, {"holder": run_id}))
             case TakeTagSlots(limit_ids):
                 _take(tx, kind, run_id, limit_ids, FOREVER, uuid7())
             case StandInLine(limit_ids, retry):
                 stand_in_line(tx, run_id, find_place(tx, run_id), limit_ids, 1, retry)
             case LeaveLine():
                 leave_line(tx, request=run_id)
+                freed(tx)
             case KeepInCache(key, expiration):
                 tx.execute(_CACHE, {"run_id": run_id, "key": key, "expiration": expiration})
             case Enqueue(task_key, state_id, due):

@@ -6,18 +6,23 @@ renewal harmless: it finds its row gone.
 
 Who is refused gets a place in the line of each limit and is told when to come back. Nobody may take a slot that those
 before them wait for, so slots go to whoever has waited longest, and a large request is not starved by small ones.
+
+Whoever gives slots back says so when that is committed (`freed`), and `whose_turn` tells who may be served then: that
+wakes callers that are held (`http/long_poll.py`). Flow runs are woken by `services/slots.py`.
 """
 
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select
+from sqlalchemy import CursorResult, Row, and_, bindparam, case, delete, func, or_, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import RateLimited
+from headrace.server.events import hints
 from headrace.server.rules.change import after
 from headrace.server.rules.facts import FOREVER
 from headrace.server.store.tables import CONCURRENCY_LIMIT, SLOT_LEASE, SLOT_WAITER
@@ -26,6 +31,10 @@ from headrace.settings import get_settings
 
 GRACE = 2.0
 """Seconds a place in line is kept beyond one and a half of the wait that was announced; clients lengthen waits."""
+HELD = 3.0
+"""Seconds for which a place of a caller that is held is kept at a time."""
+FREED = "slots"
+"""The topic of hints that slots came back, or that a place in line was given up."""
 _TINY = 1e-6
 
 _LIMITS: Any = bindparam("ids", expanding=True)
@@ -64,6 +73,27 @@ _AHEAD = (
 )
 _LEAVE = delete(SLOT_WAITER).where(SLOT_WAITER.c.id == bindparam("place"))
 _LEAVE_ALL = delete(SLOT_WAITER).where(SLOT_WAITER.c.request == bindparam("asks"))
+_PLACES: Any = bindparam("places", expanding=True)
+_STANDS = select(SLOT_WAITER.c.id, SLOT_WAITER.c.limit_id).where(
+    SLOT_WAITER.c.id.in_(_PLACES), SLOT_WAITER.c.until > bindparam("now")
+)
+_KEEP = (
+    update(SLOT_WAITER)
+    .where(SLOT_WAITER.c.id.in_(_PLACES))
+    .values(
+        retry=bindparam("next"),
+        until=case((SLOT_WAITER.c.until > bindparam("end"), SLOT_WAITER.c.until), else_=bindparam("end")),
+    )
+)
+_COUNTED = (
+    select(
+        SLOT_LEASE.c.limit_id,
+        func.sum(SLOT_LEASE.c.slots).filter(SLOT_LEASE.c.drains.is_(None)).label("slots"),
+        func.max(SLOT_LEASE.c.drains).label("drains"),
+    )
+    .where(SLOT_LEASE.c.limit_id.in_(_LIMITS), SLOT_LEASE.c.until > bindparam("now"))
+    .group_by(SLOT_LEASE.c.limit_id)
+)
 
 
 class Standing(NamedTuple):
@@ -95,8 +125,18 @@ def used_now(slots: int | None, drains: datetime | None, decay: float, now: date
     return int(slots or 0) + out
 
 
+def in_use(tx: Tx, rows: Collection[Row[Any]]) -> dict[UUID, float]:
+    """How many slots of limits are in use, by their ids; what comes back by itself counts by what is still out."""
+    found: Any = tx.execute(_COUNTED, {"ids": [row.id for row in rows], "now": tx.now})
+    sums = {one.limit_id: (one.slots, one.drains) for one in found}
+    return {row.id: used_now(*sums.get(row.id, (0, None)), row.slot_decay_per_second, tx.now) for row in rows}
+
+
 def find_place(tx: Tx, request: UUID, *, due: datetime = FOREVER) -> UUID | None:
     """The place in line that a request holds; of several that nobody can tell apart the longest one that is due."""
+    held = tx.patience and tx.patience.place
+    if held and tx.execute(_STANDS, {"places": [held], "now": tx.now}).first():
+        return held
     found: UUID | None = tx.execute(_PLACE, {"request": request, "now": tx.now, "due": due}).scalar()
     return found
 
@@ -179,8 +219,12 @@ def stand_in_line(tx: Tx, request: UUID, place: UUID | None, ids: Sequence[UUID]
     """
     if place is not None:
         tx.execute(_LEAVE, {"place": place})
+    place = place or uuid7()
+    if tx.patience is not None:
+        tx.patience.waits = place
+        retry = max(retry, after(tx.now, HELD)) if tx.patience.holds else retry
     until = after(retry, GRACE) + (retry - tx.now) / 2
-    row = {"id": place or uuid7(), "request": request, "slots": slots, "retry": retry, "until": until}
+    row = {"id": place, "request": request, "slots": slots, "retry": retry, "until": until}
     tx.execute(SLOT_WAITER.insert(), [{**row, "limit_id": id} for id in ids])
 
 
@@ -190,6 +234,72 @@ def leave_line(tx: Tx, *, place: UUID | None = None, request: UUID | None = None
         tx.execute(_LEAVE, {"place": place})
     if request is not None:
         tx.execute(_LEAVE_ALL, {"asks": request})
+
+
+def keep_places(tx: Tx, places: Collection[UUID]) -> None:
+    """Keep places in line for `HELD` seconds more; nobody else is taken for those who have them."""
+    tx.execute(_KEEP, {"places": list(places), "next": after(tx.now, HELD), "end": after(tx.now, HELD + GRACE)})
+
+
+def freed(tx: Tx, changed: CursorResult[Any] | None = None) -> None:
+    """Tell those who wait, once this is committed, that it may be their turn.
+
+    Args:
+        tx: a writing transaction.
+        changed: what was deleted; nobody is told when that was nothing.
+    """
+    if hints.is_heard(FREED) and (changed is None or changed.rowcount):
+        tx.after_commit(_tell)
+
+
+def _tell() -> None:
+    hints.publish(FREED, {})
+
+
+def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[Mapping[UUID, set[UUID]], float]:
+    """Those before limits who may be served now.
+
+    Args:
+        tx: any transaction.
+        limit_ids: the limits.
+
+    Returns:
+        Their places in line, by limit, and the seconds until one more may be, where slots come back by themselves. A
+        limit that is gone is left out.
+    """
+    limits = tx.execute(select(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id.in_(list(limit_ids)))).all()
+    used = in_use(tx, limits) if limits else {}
+    found: dict[UUID, set[UUID]] = {}
+    soonest = math.inf
+    for limit in limits:
+        found[limit.id] = served = set()
+        free = limit.limit - used[limit.id] + _TINY if limit.active else math.inf
+        line = select(SLOT_WAITER.c.id, SLOT_WAITER.c.slots).where(SLOT_WAITER.c.limit_id == limit.id)
+        line = line.where(SLOT_WAITER.c.until > tx.now).order_by(SLOT_WAITER.c.id)
+        first: Any = tx.execute(line.limit(max(int(free), 0) + 1 if limit.active else None))
+        for place, slots in first:
+            if (free := free - slots) < 0:
+                soonest = min(soonest, -free / limit.slot_decay_per_second if limit.slot_decay_per_second else math.inf)
+                break
+            served.add(place)
+    return found, soonest
+
+
+def whose_turn(tx: Tx, places: Collection[UUID]) -> tuple[set[UUID], float]:
+    """Those of some places in line whose turn it is before every limit they wait for, and those that are gone.
+
+    Returns:
+        Them, and the seconds until it may be somebody's turn because slots come back by themselves.
+    """
+    waits_for: dict[UUID, list[UUID]] = {}
+    standing: Any = tx.execute(_STANDS, {"places": list(places), "now": tx.now})
+    for place, limit_id in standing:
+        waits_for.setdefault(place, []).append(limit_id)
+    served, soonest = heads(tx, {limit_id for ids in waits_for.values() for limit_id in ids})
+    turn = {
+        place for place in places if all(place in served.get(limit_id, places) for limit_id in waits_for.get(place, ()))
+    }
+    return turn, soonest
 
 
 def wait_for(limits: Sequence[Standing], slots: int) -> float:

@@ -129,6 +129,7 @@ def change_flow_run(
     needs = policy.needs(run.type, change.proposed.type)
     verdict = decide(policy, change, flow_run_facts(tx, change, needs))
     if verdict.state is None:
+        _note_wait(tx, verdict)
         return _answer(verdict, run.state, _epoch_to_tell(change, verdict))
     written = belonging(verdict.state, run.id, run.parent_task_run_id)
     columns = flow_run_columns(change, written, verdict.effects, times())
@@ -185,6 +186,7 @@ def _change_task_run(tx: Tx, change: Change[TaskRunNow], policy: Policy[TaskRunN
     verdict = decide(policy, change, facts)
     if verdict.state is None:
         carry_out(tx, run.id, "task_run", verdict.effects)
+        _note_wait(tx, verdict)
         return _answer(verdict, run.state, None)
     written = belonging(verdict.state, run.flow_run_id, run.id)
     columns = task_run_columns(change, written, verdict.effects)
@@ -334,6 +336,12 @@ def _copy_to_parent(tx: Tx, parent_id: UUID, run_id: UUID, written: State) -> No
     copy = with_details(replace(written, id=uuid7()), child_flow_run_id=run_id)
     copy = replace(copy, timestamp=later(written.timestamp, parent.state))
     _change_task_run(tx, Change(run=parent, proposed=copy, now=tx.now), FORCED_TASK_RUN_RULES)
+
+
+def _note_wait(tx: Tx, verdict: Verdict) -> None:
+    """Let a caller that is held know until when; one that waits in line is woken before that."""
+    if tx.patience is not None and tx.patience.waits is None:
+        tx.patience.waits = verdict.wait_until
 
 
 def _epoch_to_tell(change: Change[FlowRunNow], verdict: Verdict) -> int | None:

@@ -201,6 +201,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
     effects: tuple[Effect, ...] = ()
     reason: str | None = None
     wait_seconds: int = 0
+    wait_until: datetime | None = None
     rule: str | None = None
 
 
@@ -233,6 +234,7 @@ def decide(policy: Policy[RunT, FactsT], change: Change[RunT], facts: FactsT) ->
                 status=SetStateStatus.WAIT,
                 effects=decision.effects,
                 wait_seconds=seconds,
+                wait_until=decision.until,
                 reason=decision.reason,
                 rule=rule.name,
             )

@@ -5,18 +5,17 @@ line are scheduled for now, and their workers hear of it. Without it they would 
 """
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, select
 
 from headrace.schemas.states import StateCreate, StateDetails, StateType
-from headrace.server.operations.concurrency_limits_v2 import in_use
+from headrace.server.operations.slots import heads
 from headrace.server.rules.change import FlowRunNow
 from headrace.server.rules.slots import AWAITING
 from headrace.server.services.overdue import move_overdue
 from headrace.server.services.service import Service
-from headrace.server.store.tables import CONCURRENCY_LIMIT, FLOW_RUN, SLOT_WAITER
+from headrace.server.store.tables import FLOW_RUN, SLOT_WAITER
 from headrace.server.store.transaction import Store, Tx
 from headrace.settings import Settings
 
@@ -45,23 +44,10 @@ def _sleeps(now: datetime) -> ColumnElement[bool]:
 def whose_turn_it_is(tx: Tx) -> list[UUID]:
     """The flow runs that sleep although the slots they wait for are free, and not for anybody before them."""
     asleep = select(SLOT_WAITER.c.limit_id).join(FLOW_RUN, _sleeps(tx.now)).where(SLOT_WAITER.c.until > tx.now)
-    limits = tx.execute(select(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id.in_(asleep))).all()
-    found: list[UUID] = []
-    used = in_use(tx, limits) if limits else {}
-    for limit in limits:
-        free = limit.limit - used[limit.id]
-        line = (
-            select(SLOT_WAITER.c.slots, FLOW_RUN.c.id)
-            .outerjoin(FLOW_RUN, _sleeps(tx.now))
-            .where(SLOT_WAITER.c.limit_id == limit.id, SLOT_WAITER.c.until > tx.now)
-            .order_by(SLOT_WAITER.c.id)
-        )
-        first: Any = tx.execute(line.limit(free)).all() if free > 0 else ()
-        for slots, run_id in first:
-            if (free := free - slots) < 0:
-                break
-            found += [run_id] if run_id is not None else []
-    return found
+    served, _ = heads(tx, tx.execute(asleep.distinct()).scalars().all())
+    first = {place for places in served.values() for place in places}
+    runs = select(FLOW_RUN.c.id).join(SLOT_WAITER, _sleeps(tx.now)).where(SLOT_WAITER.c.id.in_(first))
+    return list(tx.execute(runs.order_by(SLOT_WAITER.c.id)).scalars()) if first else []
 
 
 def _wake(run: FlowRunNow, now: datetime) -> StateCreate | None:

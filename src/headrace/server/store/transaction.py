@@ -7,6 +7,7 @@ serialisation failure or a deadlock, SQLite after BUSY), so it must have no effe
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 from sqlalchemy import Connection, CursorResult, Executable
 from sqlalchemy.exc import DataError
@@ -17,6 +18,23 @@ from headrace.server.store.caller import ADMIN, Caller
 ResultT = TypeVar("ResultT")
 
 
+class Patience:
+    """A caller that would rather be held than told to come back.
+
+    Args:
+        place: the place in line it has from its last try.
+        holds: whether it is held when it has to wait; not at its last try.
+    """
+
+    __slots__ = ("holds", "place", "waits")
+
+    def __init__(self, place: UUID | None, *, holds: bool) -> None:
+        self.place = place
+        self.holds = holds
+        self.waits: UUID | datetime | None = None
+        """What it has to wait for, as the operation says: a place in line, or a moment; None when it has not to."""
+
+
 class Tx:
     """One transaction.
 
@@ -25,7 +43,7 @@ class Tx:
         now: the moment of this transaction, by the database's clock.
     """
 
-    __slots__ = ("address", "agent", "callbacks", "caller", "connection", "now")
+    __slots__ = ("address", "agent", "callbacks", "caller", "connection", "now", "patience")
 
     def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection = connection
@@ -37,6 +55,8 @@ class Tx:
         self.agent = b""
         """The program that calls, as its User-Agent names it."""
         self.callbacks: list[Callable[[], None]] = []
+        self.patience: Patience | None = None
+        """Set when the caller is held until it gets what it asks for."""
 
     @property
     def dialect(self) -> str:
