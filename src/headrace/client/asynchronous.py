@@ -25,7 +25,7 @@ class AsyncClient:
         return self.client.local
 
     async def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, **arguments: Any) -> ResultT:
-        """As `Client.call`."""
+        """As `Client.call`; one that is held holds one of the few threads of the event loop's pool."""
 
         def work() -> ResultT:
             return self.client.call(endpoint, body=body, **arguments)

@@ -16,12 +16,15 @@ class Client(ABC):
     """Whether the operations run in this process, on its own database."""
 
     @abstractmethod
-    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, **arguments: Any) -> ResultT:
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:
         """Call an endpoint and return its result.
 
         Args:
             endpoint: which, as declared in `headrace.schemas`.
             body: the struct the endpoint takes; absent, an empty one.
+            wait: seconds for which the server may hold the call rather than tell it to come back, if the endpoint
+                waits for something; at most half a minute, and whole ones. The calling thread is held so long too.
+                In local mode nobody holds it.
             arguments: those of the path and the query, by name; one that is None is left out.
 
         Raises:

@@ -83,12 +83,15 @@ class HttpClient(Client):
         wait = urllib3.Timeout(connect=min(CONNECT_SECONDS, api.request_timeout), read=api.request_timeout)
         return urllib3.connection_from_url(self.url, maxsize=CONNECTIONS, timeout=wait, retries=False, **options)
 
-    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, **arguments: Any) -> ResultT:
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:
         """See `Client.call`."""
         shape = _shapes.get(endpoint) or _shapes.setdefault(endpoint, _Shape(endpoint))
         target = self._target(shape, arguments)
         raw = b"" if body is None else _ENCODER.encode(body)
-        answer = self._ask(endpoint.method, target, raw)
+        headers = self._headers
+        if wait and endpoint.waits:  # the answer must come before we give up on it
+            headers = headers | {"prefer": f"wait={min(wait, self._settings.api.request_timeout / 2):.0f}"}
+        answer = self._ask(endpoint.method, target, raw, headers)
         if shape.decoder is None or not answer.data:
             return None  # type: ignore[return-value]  # what NoneType says
         if endpoint.returns is Any and "json" not in answer.headers.get("content-type", "json"):
@@ -105,7 +108,7 @@ class HttpClient(Client):
         query = {WIRE_NAMES.get(name, name): _text(value) for name, value in arguments.items() if value is not None}
         return "".join(path) + ("?" + urlencode(query) if query else "")
 
-    def _ask(self, method: str, target: str, body: bytes) -> urllib3.BaseHTTPResponse:
+    def _ask(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         """Send one call, again if need be, and return the answer of success."""
         if self._process != os.getpid():  # after a fork: the connections are the parent's
             self._pool = self._connect()
@@ -113,7 +116,7 @@ class HttpClient(Client):
             error: ApiError
             wait = random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt))
             try:
-                answer = self._pool.urlopen(method, target, body=body, headers=self._headers, redirect=False)
+                answer = self._pool.urlopen(method, target, body=body, headers=headers, redirect=False)
             except urllib3.exceptions.HTTPError as cause:
                 error = self._unreachable(cause)
             else:

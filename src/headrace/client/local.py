@@ -78,7 +78,7 @@ class LocalClient(Client):
         self._owned = owned
         self._prepared: dict[Endpoint[Any], _Local] = {}
 
-    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, **arguments: Any) -> ResultT:
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
         local = self._prepared.get(endpoint)
         if local is None:

@@ -132,7 +132,7 @@ def _refer(name: str) -> Any:
 
 def _block(reference: str, slug: str, name: str, *steps: str) -> Any:
     """A value of a block; of one that has nothing but a `value`, that is meant."""
-    call = {"slug": slug, "block_document_name": name, "include_secrets": True}
+    call: dict[str, Any] = {"slug": slug, "block_document_name": name, "include_secrets": True}
     try:
         data = _values(get_client().call(READ_BLOCK_DOCUMENT_BY_NAME_FOR_BLOCK_TYPE, **call))
     except ObjectNotFound:

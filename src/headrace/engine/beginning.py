@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _flow_ids: WeakKeyDictionary["Client", dict[str, UUID]] = WeakKeyDictionary()
 """Ids of flows by name, for each client, so that a flow is looked up once in a process."""
 _lock = threading.Lock()
+HELD_SECONDS = 2.0
+"""A run that was claimed a little early is held by the server until its time, rather than sent away for a second."""
 
 
 class ParentTaskRun:
@@ -205,14 +207,15 @@ def begin(run: "FlowRunning", name: str) -> Steps[Ended | None]:
     state = StateCreate(type=StateType.RUNNING, name=name, state_details=details)
     while True:
         body = SetFlowRunState(state=state, epoch=run.epoch or None, lease_seconds=seconds)
-        outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=body)
+        outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=body, wait=HELD_SECONDS)
         if outcome.error is not None:
             if run.failures and isinstance(outcome.error, AWAY):
                 return None  # it had begun before the server went away: it goes on
             return Ended(run.state or _without_record(outcome.error).recorded, None, outcome.error)
         answer: OrchestrationResult = outcome.value
         if isinstance(answer.details, StateWaitDetails):
-            slept = yield Sleep(answer.details.delay_seconds)
+            delay = answer.details.delay_seconds  # rounded up: the server holds us for the last part of a second
+            slept = yield Sleep(delay - 1 if delay > 1 else delay)
             if slept.error is not None:
                 return Ended(run.state or _without_record(slept.error).recorded, None, slept.error)
             continue

@@ -278,10 +278,13 @@ def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[Mapping[UUID, set[UUID]]
         line = line.where(SLOT_WAITER.c.until > tx.now).order_by(SLOT_WAITER.c.id)
         first: Any = tx.execute(line.limit(max(int(free), 0) + 1 if limit.active else None))
         for place, slots in first:
-            if (free := free - slots) < 0:
-                soonest = min(soonest, -free / limit.slot_decay_per_second if limit.slot_decay_per_second else math.inf)
+            free -= slots
+            if free >= 0 or slots > limit.limit:  # who can never be served any more is to be told so
+                served.add(place)
+            if free < 0:
+                decay = limit.slot_decay_per_second
+                soonest = min(soonest, -free / decay if decay else math.inf)
                 break
-            served.add(place)
     return found, soonest
 
 
