@@ -252,5 +252,12 @@ def _parameters(operation: Operation, schemas: Mapping[_key, Schema]) -> list[Sc
                 "schema": schema,
             }
         )
-    version = {"type": "string", "pattern": r"^\d+\.\d+\.\d+$", "default": API_VERSION}
-    return [*described, {"name": "x-prefect-api-version", "in": "header", "required": False, "schema": version}]
+    headers: dict[str, Schema] = {
+        "x-prefect-api-version": {**_TEXT, "pattern": r"^\d+\.\d+\.\d+$", "default": API_VERSION}
+    }
+    if operation.endpoint.waits:
+        headers["Prefer"] = {**_TEXT, "pattern": r"^wait=\d+$"}
+    return [
+        *described,
+        *({"name": name, "in": "header", "required": False, "schema": schema} for name, schema in headers.items()),
+    ]
