@@ -303,6 +303,21 @@ def test_g7_rate_limits_serve_as_slots_come_back(limits: Limits, crowd: Crowd, c
     assert waiting[1].result(20).status == 200
 
 
+def test_g7_a_run_that_is_called_off_while_it_is_held_is_answered(crowd: Crowd, world: World) -> None:
+    """Cancelled by somebody else, it has nothing to wait for, and who is behind it moves up."""
+    deployment = world.deployment(slots=1)
+    runs = [world.flow_run(proposal(SCHEDULED), deployment_id=deployment) for _ in range(3)]
+    world.propose(runs[0], PENDING, lease_seconds=1000)
+    claim = {"state": {"type": "PENDING"}, "lease_seconds": 1000}
+    waiting = [crowd.ask(f"/flow_runs/{run}/set_state", claim) for run in runs[1:]]
+
+    world.propose(runs[1], "CANCELLED")
+
+    assert waiting[0].result(20).json()["status"] == "ABORT"
+    world.propose(runs[0], COMPLETED)
+    assert waiting[1].result(20).json()["status"] == "ACCEPT"
+
+
 @pytest.mark.parametrize("how", ["raised", "inactive", "deleted", "reset", "expired"])
 def test_g7_whatever_frees_a_slot_wakes_who_is_held(limits: Limits, crowd: Crowd, clock: ManualClock, how: str) -> None:
     """A limit that is changed or deleted, slots that are taken away, and the reaper."""

@@ -274,6 +274,8 @@ def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[Mapping[UUID, set[UUID]]
     for limit in limits:
         found[limit.id] = served = set()
         free = limit.limit - used[limit.id] + _TINY if limit.active else math.inf
+        if free < 1 and not limit.slot_decay_per_second:
+            continue
         line = select(SLOT_WAITER.c.id, SLOT_WAITER.c.slots).where(SLOT_WAITER.c.limit_id == limit.id)
         line = line.where(SLOT_WAITER.c.until > tx.now).order_by(SLOT_WAITER.c.id)
         first: Any = tx.execute(line.limit(max(int(free), 0) + 1 if limit.active else None))
