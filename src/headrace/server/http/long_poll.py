@@ -26,6 +26,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
+from typing import Any
 from uuid import UUID
 
 from starlette.types import Receive, Scope
@@ -34,7 +35,7 @@ from headrace.server.events import hints
 from headrace.server.http.answers import Answer
 from headrace.server.http.bodies import Gone
 from headrace.server.operations.slots import FREED, freed, keep_places, leave_line, whose_turn
-from headrace.server.store.transaction import Patience, Store, Tx
+from headrace.server.store.transaction import Patience, Place, Store, Tx
 
 LONGEST = 30
 """Seconds for which a call is held at most; servers between us and a client end silent calls after a minute."""
@@ -45,8 +46,8 @@ SMALL = 16 << 10
 LOOK_AGAIN = 1.0
 SHORTEST = 0.02
 """Seconds between two looks for slots that come back by themselves, and between two tries of one call, at least."""
-STOP: dict[str, str] = {"type": "stop"}
-"""The hint, on the topic of slots, that this server process ends: who is held is answered."""
+STOP: dict[str, Any] = {"limits": ()}
+"""The hint, among those of slots, that this server process ends: who is held is answered."""
 
 logger = logging.getLogger("headrace.server")
 
@@ -76,10 +77,9 @@ class LongPoll:
     def __init__(self, store: Store, aside: Callable[[], AbstractContextManager[None]]) -> None:
         self._store, self._aside = store, aside
         self._patient = 0
-        self._held: dict[asyncio.Future[bool], UUID] = {}
+        self._held: dict[asyncio.Future[bool], Place] = {}
         self._heard: hints.Subscription | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._keep = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -102,12 +102,12 @@ class LongPoll:
         self._patient += 1
         try:
             answer, waits = await self._try(step, None, holds=True)
-            while waits is not None and (isinstance(waits, UUID) or waits < end - time.monotonic()):
+            while waits is not None and (isinstance(waits, Place) or waits < end - time.monotonic()):
                 gone = gone or asyncio.ensure_future(_until_gone(receive))
                 with self._aside():
                     goes_on = await self._wait(waits, end, gone)
                 if gone.done():
-                    if isinstance(waits, UUID) and answer.status != 201:  # what was written waits on without us
+                    if isinstance(waits, Place) and answer.status != 201:  # what was written waits on without us
                         await self._leave(waits)
                     raise Gone
                 answer, waits = await self._again(step, waits, holds=goes_on)
@@ -119,19 +119,19 @@ class LongPoll:
                 gone.cancel()
         return answer._replace(headers=[*answer.headers, (b"preference-applied", b"wait=%d" % seconds)])
 
-    async def _try(self, step: Step, place: UUID | None, *, holds: bool) -> tuple[Answer, UUID | float | None]:
+    async def _try(self, step: Step, place: Place | None, *, holds: bool) -> tuple[Answer, Place | float | None]:
         """Try once; the answer, and the place in line or the seconds that have to be waited for."""
 
-        def attempt(tx: Tx) -> tuple[Answer, UUID | float | None]:
-            tx.patience = Patience(place, holds=holds)
+        def attempt(tx: Tx) -> tuple[Answer, Place | float | None]:
+            tx.patience = Patience(place and place.id, holds=holds)
             answer, waits = step(tx), tx.patience.waits
             return answer, (waits - tx.now).total_seconds() if isinstance(waits, datetime) else waits
 
         return await self._store.write_soon(attempt)
 
-    async def _again(self, step: Step, waits: UUID | float, *, holds: bool) -> tuple[Answer, UUID | float | None]:
+    async def _again(self, step: Step, waits: Place | float, *, holds: bool) -> tuple[Answer, Place | float | None]:
         """Try again, at the end of a wait."""
-        place = waits if isinstance(waits, UUID) else None
+        place = waits if isinstance(waits, Place) else None
         try:
             answered = await self._try(step, place, holds=holds)
         except Exception:
@@ -142,11 +142,11 @@ class LongPoll:
             await asyncio.sleep(SHORTEST)  # somebody was quicker; whatever the reason, this is not a busy loop
         return answered
 
-    async def _wait(self, waits: UUID | float, end: float, gone: asyncio.Future[None]) -> bool:
+    async def _wait(self, waits: Place | float, end: float, gone: asyncio.Future[None]) -> bool:
         """Wait for a turn in line, or for some seconds; whether the call may be held again after that."""
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         seconds = end - time.monotonic()
-        if isinstance(waits, UUID):
+        if isinstance(waits, Place):
             self._enter(turn, waits)
         else:
             seconds = waits
@@ -156,58 +156,68 @@ class LongPoll:
             self._held.pop(turn, None)
         return turn.result() if turn.done() else time.monotonic() < end
 
-    def _enter(self, turn: asyncio.Future[bool], place: UUID) -> None:
+    def _enter(self, turn: asyncio.Future[bool], place: Place) -> None:
         self._held[turn] = place
-        if self._heard is not None:
-            self._heard.put({})  # what came back before we were listed is seen by a look after it
-        else:
+        if self._heard is None:
             self._heard = hints.subscribe(FREED)
             self._watching = asyncio.ensure_future(self._watch(self._heard))
+        self._heard.put({"limits": place.limit_ids})  # a slot may have come back before we were listed
 
-    async def _leave(self, place: UUID) -> None:
+    async def _leave(self, place: Place) -> None:
         def leave(tx: Tx) -> None:
-            leave_line(tx, place=place)
-            freed(tx)
+            leave_line(tx, place=place.id)
+            freed(tx, place.limit_ids)
 
         if place not in self._held.values():
             await self._store.write_soon(leave)
 
     async def _watch(self, heard: hints.Subscription) -> None:
         """Let those go on whose turn it is, as long as anybody is held."""
-        self._keep = time.monotonic() + LOOK_AGAIN
+        due: dict[UUID | None, float] = {None: time.monotonic() + LOOK_AGAIN}  # when to look: at a limit, or at all
         with heard:
             while self._held:
-                pause = LOOK_AGAIN
+                news = await _news(heard, min(due.values()) - time.monotonic())
+                for turn in self._held if any(one is STOP for one in news) else ():
+                    _tell(turn, on=False)
+                now = time.monotonic()
+                limits = {id for id, moment in due.items() if moment <= now}
+                limits.update(id for one in news for id in one.get("limits", (None,)))
+                limits.update((None,) if len(news) >= hints.CAPACITY else ())  # some may be lost
                 try:
-                    pause = await self._look()
+                    await self._look(limits, due)
                 except Exception as error:  # noqa: BLE001  the database is away: they wait for it, as all do  # G16
                     logger.warning("Nobody can see whose turn it is at the moment: %s", error)
-                news = await _news(heard, pause)
-                if STOP in news:
-                    for turn in list(self._held):
-                        if not turn.done():
-                            turn.set_result(False)
+                    due.clear()
+                    due[None] = time.monotonic() + LOOK_AGAIN
             self._heard = None
 
-    async def _look(self) -> float:
-        """Look once and return the seconds until the next look."""
-        places, began = frozenset(self._held.values()), time.monotonic()
-        if began >= self._keep:
-            await self._store.write_soon(partial(keep_places, places=places))
-            self._keep = began + LOOK_AGAIN
-        served, soonest = await self._store.read_soon(partial(whose_turn, places=places))
+    async def _look(self, limits: set[UUID | None], due: dict[UUID | None, float]) -> None:
+        """Look once at those who wait for some limits, or at all for None, and note when to look again."""
+        at_all = None in limits
+        places = {place for place in self._held.values() if at_all or not limits.isdisjoint(place.limit_ids)}
+        gone: set[UUID] = set()
+        if at_all:
+            due[None] = time.monotonic() + LOOK_AGAIN
+            ids = {place.id for place in places}
+            gone = ids - await self._store.write_soon(partial(keep_places, places=ids))
+        served, next_in = await self._store.read_soon(partial(whose_turn, places=places)) if places else (set(), {})
+        for limit_id in limits - {None}:
+            due.pop(limit_id, None)
+        due.update((id, time.monotonic() + max(seconds, SHORTEST)) for id, seconds in next_in.items())
         for turn, place in sorted(self._held.items(), key=itemgetter(1)):
-            if place in served and not turn.done():
-                turn.set_result(True)
-        if not served:  # however many hints come that are for others, looking takes half of the time at most  # G14
-            await asyncio.sleep(time.monotonic() - began)
-        return max(SHORTEST, min(LOOK_AGAIN, soonest))
+            if place.id in served or place.id in gone:
+                _tell(turn, on=True)
 
 
-async def _news(heard: hints.Subscription, seconds: float) -> list[dict[str, str]]:
+def _tell(turn: asyncio.Future[bool], *, on: bool) -> None:
+    if not turn.done():
+        turn.set_result(on)
+
+
+async def _news(heard: hints.Subscription, seconds: float) -> list[dict[str, Any]]:
     """The hints that have come; none when none comes within some seconds."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(max(seconds, 0)):
             return [await anext(heard), *heard.take_all()]
     except TimeoutError:
         return []

@@ -19,7 +19,7 @@ from headrace.schemas.recording import TaskRunRecord
 from headrace.schemas.states import FINAL, State, StateDetails, StateType
 from headrace.server.operations.facts import lock_flow_run
 from headrace.server.operations.run_events import tell_of_task_runs
-from headrace.server.operations.slots import freed
+from headrace.server.operations.slots import free
 from headrace.server.operations.transitions import reconcile, task_run_state_row
 from headrace.server.rules.deadlines import when_parent_ended
 from headrace.server.store.tables import FLOW_RUN, SLOT_LEASE, TASK_RUN, TASK_RUN_STATE
@@ -107,7 +107,7 @@ def _close_task_runs(tx: Tx, run_id: UUID, ended: StateType) -> int:
         tx.execute(TASK_RUN_STATE.insert(), states)
         tx.execute(_END_TASK_RUN, changes)
         tell_of_task_runs(tx, records, before)  # G8
-        freed(tx, tx.execute(_FREE, {"holders": [change["run_id"] for change in changes]}))
+        free(tx, _FREE, {"holders": [change["run_id"] for change in changes]})
     return len(states)
 
 

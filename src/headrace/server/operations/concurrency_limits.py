@@ -35,7 +35,7 @@ from headrace.server.operations.concurrency_limits_v2 import (
 )
 from headrace.server.operations.paging import listed, page_size
 from headrace.server.operations.registry import Existing, Refusal, implements
-from headrace.server.operations.slots import freed, leave_line, locked, stand_in_line, standings
+from headrace.server.operations.slots import free, leave_line, locked, stand_in_line, standings
 from headrace.server.rules.change import after
 from headrace.server.rules.facts import FOREVER
 from headrace.server.store.tables import CONCURRENCY_LIMIT, SLOT_LEASE
@@ -124,7 +124,7 @@ def delete_concurrency_limit_by_tag(tx: Tx, tag: str) -> None:
 def reset_concurrency_limit_by_tag(tx: Tx, tag: str, body: ResetConcurrencyLimit) -> None:
     """Take the slots of a tag from whoever holds them, and give them to those who are named."""
     row = find_limit(tx, _named(tag), lock=True)
-    freed(tx, tx.execute(delete(SLOT_LEASE).where(SLOT_LEASE.c.limit_id == row.id)))
+    free(tx, delete(SLOT_LEASE).where(SLOT_LEASE.c.limit_id == row.id))
     for task_run_id in dict.fromkeys(body.slot_override or ()):
         _give(tx, [row.id], task_run_id)
 
@@ -164,5 +164,5 @@ def decrement_concurrency_limits_v1(tx: Tx, body: ChangeTagSlots) -> list[Minima
     """Give back the slots that a task run has of these tags."""
     rows = named(tx, [_named(tag) for tag in body.names])
     own = SLOT_LEASE.c.limit_id.in_([row.id for row in rows]), SLOT_LEASE.c.holder_id == body.task_run_id
-    freed(tx, tx.execute(delete(SLOT_LEASE).where(*own)))
+    free(tx, delete(SLOT_LEASE).where(*own))
     return minimal(rows)

@@ -43,6 +43,7 @@ from headrace.server.operations.registry import Refusal, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.operations.slots import (
     Standing,
+    free,
     freed,
     in_use,
     leave_line,
@@ -102,7 +103,7 @@ def make_limit(tx: Tx, values: dict[str, Any]) -> UUID:
 def change_limit(tx: Tx, row: Row[Any], changes: dict[str, Any]) -> None:
     """Change a limit that is locked, and tell of it."""
     tx.execute(update(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id == row.id).values(**changes, updated=tx.now))
-    freed(tx)
+    freed(tx, [row.id])
     payload = {name: changes.get(name, row._mapping[name]) for name in _SHOWN}
     tell_of(tx, "concurrency-limit", "updated", row.id, payload["name"], payload=payload)
 
@@ -113,7 +114,7 @@ def delete_limit(tx: Tx, row: Row[Any]) -> None:
         tx.execute(delete(table).where(table.c.limit_id == row.id))
     tx.execute(update(DEPLOYMENT).where(DEPLOYMENT.c.concurrency_limit_id == row.id).values(concurrency_limit_id=None))
     tx.execute(delete(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id == row.id))
-    freed(tx)
+    freed(tx, [row.id])
     payload = {name: row._mapping[name] for name in _SHOWN}
     tell_of(tx, "concurrency-limit", "deleted", row.id, row.name, payload=payload)
 
@@ -263,7 +264,7 @@ def bulk_decrement_active_slots(tx: Tx, body: DecrementSlots) -> list[MinimalCon
             left -= min(left, slots)
         if body.occupancy_seconds is not None:
             tx.execute(_LEARN, {"of": limit.id, "seconds": body.occupancy_seconds})
-    freed(tx)
+    freed(tx, [row.id for row in rows])
     return minimal(rows)
 
 
@@ -275,7 +276,7 @@ def bulk_decrement_active_slots_with_lease(tx: Tx, body: DecrementSlotsWithLease
     for limit in standings(tx, list(leases))[0]:
         held = (tx.now - leases[limit.id].acquired).total_seconds()
         tx.execute(_LEARN, {"of": limit.id, "seconds": held})
-    freed(tx, tx.execute(delete(SLOT_LEASE).where(chosen)))
+    free(tx, delete(SLOT_LEASE).where(chosen))
 
 
 @implements(RENEW_CONCURRENCY_LEASE, access="concurrency_limits:write")

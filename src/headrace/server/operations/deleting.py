@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import delete, or_, select, update
 
 from headrace.server.operations.object_events import tell_of_deployments
-from headrace.server.operations.slots import freed
+from headrace.server.operations.slots import free
 from headrace.server.store.tables import (
     CONCURRENCY_LIMIT,
     DEPLOYMENT,
@@ -34,7 +34,7 @@ def _delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
     tasks = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id.in_(ids))
     tx.execute(delete(TASK_RUN_STATE).where(TASK_RUN_STATE.c.task_run_id.in_(tasks)))
     held = or_(SLOT_LEASE.c.holder_id.in_(ids), SLOT_LEASE.c.holder_id.in_(tasks))
-    freed(tx, tx.execute(delete(SLOT_LEASE).where(held)))
+    free(tx, delete(SLOT_LEASE).where(held))
     for table in (TASK_RUN, LOG, FLOW_RUN_STATE, FLOW_RUN_INPUT):
         tx.execute(delete(table).where(table.c.flow_run_id.in_(ids)))
     return tx.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id.in_(ids))).rowcount
@@ -44,7 +44,7 @@ def delete_task_runs(tx: Tx, ids: Sequence[UUID]) -> int:
     """Delete task runs with their states and log lines; returns how many there were."""
     tx.execute(delete(TASK_RUN_STATE).where(TASK_RUN_STATE.c.task_run_id.in_(ids)))
     tx.execute(delete(LOG).where(LOG.c.task_run_id.in_(ids)))
-    freed(tx, tx.execute(delete(SLOT_LEASE).where(SLOT_LEASE.c.holder_id.in_(ids))))
+    free(tx, delete(SLOT_LEASE).where(SLOT_LEASE.c.holder_id.in_(ids)))
     return tx.execute(delete(TASK_RUN).where(TASK_RUN.c.id.in_(ids))).rowcount
 
 

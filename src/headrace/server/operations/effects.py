@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam
 
 from headrace._internal.ids import uuid7
-from headrace.server.operations.slots import find_place, freed, leave_line, stand_in_line
+from headrace.server.operations.slots import find_place, free, freed, leave_line, stand_in_line
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.rules.change import Effect
 from headrace.server.rules.facts import FOREVER
@@ -42,7 +42,7 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
             case ExtendSlot(until):
                 tx.execute(_EXTEND, {"holder": run_id, "end": until})
             case FreeSlots() | FreeTagSlots():
-                freed(tx, tx.execute(_FREE, {"holder": run_id}))
+                free(tx, _FREE, {"holder": run_id})
             case TakeTagSlots(limit_ids):
                 _take(tx, kind, run_id, limit_ids, FOREVER, uuid7())
             case StandInLine(limit_ids, retry):

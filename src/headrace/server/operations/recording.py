@@ -32,7 +32,7 @@ from headrace.server.events import hints
 from headrace.server.operations.logs import LINES, tell_of_lines
 from headrace.server.operations.registry import implements
 from headrace.server.operations.run_events import states_before, tell_of_task_runs
-from headrace.server.operations.slots import freed
+from headrace.server.operations.slots import free
 from headrace.server.operations.transitions import task_run_state_row
 from headrace.server.store.statements import Columns, insert_ignore, upsert
 from headrace.server.store.tables import LOG, SLOT_LEASE, TASK_RUN, TASK_RUN_STATE
@@ -180,7 +180,7 @@ def write_task_runs(tx: Tx, records: Sequence[TaskRunRecord], careful: bool) -> 
     insert_ignore(tx, TASK_RUN_STATE, states, index=_ID, counted=False)
     tagged = [record.id for record, newest in told if record.tags and newest.type in FINAL]
     if tagged:
-        freed(tx, tx.execute(_FREE_SLOTS, {"ids": tagged}))
+        free(tx, _FREE_SLOTS, {"ids": tagged})
 
 
 def _by_id(record: TaskRunRecord | LogRecord) -> UUID:

@@ -7,18 +7,19 @@ renewal harmless: it finds its row gone.
 Who is refused gets a place in the line of each limit and is told when to come back. Nobody may take a slot that those
 before them wait for, so slots go to whoever has waited longest, and a large request is not starved by small ones.
 
-Whoever gives slots back says so when that is committed (`freed`), and `whose_turn` tells who may be served then: that
-wakes callers that are held (`http/long_poll.py`). Flow runs are woken by `services/slots.py`.
+Whoever gives slots back says so when that is committed (`free`, `freed`), and `whose_turn` tells who may be served
+then: that wakes callers that are held (`http/long_poll.py`). Flow runs are woken by `services/slots.py`.
 """
 
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Row, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Delete, Row, and_, bindparam, case, delete, func, or_, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import RateLimited
@@ -26,7 +27,7 @@ from headrace.server.events import hints
 from headrace.server.rules.change import after
 from headrace.server.rules.facts import FOREVER
 from headrace.server.store.tables import CONCURRENCY_LIMIT, SLOT_LEASE, SLOT_WAITER
-from headrace.server.store.transaction import Tx
+from headrace.server.store.transaction import Place, Tx
 from headrace.settings import get_settings
 
 GRACE = 2.0
@@ -74,16 +75,15 @@ _AHEAD = (
 _LEAVE = delete(SLOT_WAITER).where(SLOT_WAITER.c.id == bindparam("place"))
 _LEAVE_ALL = delete(SLOT_WAITER).where(SLOT_WAITER.c.request == bindparam("asks"))
 _PLACES: Any = bindparam("places", expanding=True)
-_STANDS = select(SLOT_WAITER.c.id, SLOT_WAITER.c.limit_id).where(
-    SLOT_WAITER.c.id.in_(_PLACES), SLOT_WAITER.c.until > bindparam("now")
-)
+_STANDS = select(SLOT_WAITER.c.id).where(SLOT_WAITER.c.id == bindparam("place"), SLOT_WAITER.c.until > bindparam("now"))
 _KEEP = (
     update(SLOT_WAITER)
-    .where(SLOT_WAITER.c.id.in_(_PLACES))
+    .where(SLOT_WAITER.c.id.in_(_PLACES), SLOT_WAITER.c.until > bindparam("now"))
     .values(
         retry=bindparam("next"),
         until=case((SLOT_WAITER.c.until > bindparam("end"), SLOT_WAITER.c.until), else_=bindparam("end")),
     )
+    .returning(SLOT_WAITER.c.id)
 )
 _COUNTED = (
     select(
@@ -135,7 +135,7 @@ def in_use(tx: Tx, rows: Collection[Row[Any]]) -> dict[UUID, float]:
 def find_place(tx: Tx, request: UUID, *, due: datetime = FOREVER) -> UUID | None:
     """The place in line that a request holds; of several that nobody can tell apart the longest one that is due."""
     held = tx.patience and tx.patience.place
-    if held and tx.execute(_STANDS, {"places": [held], "now": tx.now}).first():
+    if held and tx.execute(_STANDS, {"place": held, "now": tx.now}).first():
         return held
     found: UUID | None = tx.execute(_PLACE, {"request": request, "now": tx.now, "due": due}).scalar()
     return found
@@ -221,7 +221,7 @@ def stand_in_line(tx: Tx, request: UUID, place: UUID | None, ids: Sequence[UUID]
         tx.execute(_LEAVE, {"place": place})
     place = place or uuid7()
     if tx.patience is not None:
-        tx.patience.waits = place
+        tx.patience.waits = Place(place, tuple(ids))
         retry = max(retry, after(tx.now, HELD)) if tx.patience.holds else retry
     until = after(retry, GRACE) + (retry - tx.now) / 2
     row = {"id": place, "request": request, "slots": slots, "retry": retry, "until": until}
@@ -236,27 +236,32 @@ def leave_line(tx: Tx, *, place: UUID | None = None, request: UUID | None = None
         tx.execute(_LEAVE_ALL, {"asks": request})
 
 
-def keep_places(tx: Tx, places: Collection[UUID]) -> None:
-    """Keep places in line for `HELD` seconds more; nobody else is taken for those who have them."""
-    tx.execute(_KEEP, {"places": list(places), "next": after(tx.now, HELD), "end": after(tx.now, HELD + GRACE)})
+def keep_places(tx: Tx, places: Collection[UUID]) -> set[UUID]:
+    """Keep places in line for `HELD` seconds more, in which nobody else is taken for those who have them.
 
-
-def freed(tx: Tx, changed: CursorResult[Any] | None = None) -> None:
-    """Tell those who wait, once this is committed, that it may be their turn.
-
-    Args:
-        tx: a writing transaction.
-        changed: what was deleted; nobody is told when that was nothing.
+    Returns:
+        Those that are still there.
     """
-    if hints.is_heard(FREED) and (changed is None or changed.rowcount):
-        tx.after_commit(_tell)
+    end = {"next": after(tx.now, HELD), "end": after(tx.now, HELD + GRACE)}
+    return set(tx.execute(_KEEP, {"places": list(places), "now": tx.now, **end}).scalars())
 
 
-def _tell() -> None:
-    hints.publish(FREED, {})
+def freed(tx: Tx, limit_ids: Collection[UUID] | None = None) -> None:
+    """Tell those who wait for these limits, or for any, that it may be their turn, once this is committed."""
+    if hints.is_heard(FREED) and (limit_ids is None or limit_ids):
+        tx.after_commit(partial(hints.publish, FREED, {} if limit_ids is None else {"limits": limit_ids}))
 
 
-def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[Mapping[UUID, set[UUID]], float]:
+def free(tx: Tx, deletion: Delete, parameters: Mapping[str, Any] | None = None) -> int:
+    """Delete leases, or places in line, and tell those who wait; returns how many there were."""
+    if not hints.is_heard(FREED):
+        return tx.execute(deletion, parameters).rowcount
+    limit_ids = tx.execute(deletion.returning(deletion.table.c.limit_id), parameters).scalars().all()
+    freed(tx, limit_ids)
+    return len(limit_ids)
+
+
+def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[dict[UUID, set[UUID]], dict[UUID, float]]:
     """Those before limits who may be served now.
 
     Args:
@@ -264,47 +269,40 @@ def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[Mapping[UUID, set[UUID]]
         limit_ids: the limits.
 
     Returns:
-        Their places in line, by limit, and the seconds until one more may be, where slots come back by themselves. A
-        limit that is gone is left out.
+        Their places in line, by limit; a limit that is gone is left out. And the seconds after which one more may be,
+        for limits whose slots come back by themselves.
     """
     limits = tx.execute(select(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id.in_(list(limit_ids)))).all()
     used = in_use(tx, limits) if limits else {}
-    found: dict[UUID, set[UUID]] = {}
-    soonest = math.inf
+    found: dict[UUID, set[UUID]] = {limit.id: set() for limit in limits}
+    next_in: dict[UUID, float] = {}
     for limit in limits:
-        found[limit.id] = served = set()
-        free = limit.limit - used[limit.id] + _TINY if limit.active else math.inf
-        if free < 1 and not limit.slot_decay_per_second:
+        left = limit.limit - used[limit.id] + _TINY if limit.active else math.inf
+        if left < 1 and not limit.slot_decay_per_second:
             continue
         line = select(SLOT_WAITER.c.id, SLOT_WAITER.c.slots).where(SLOT_WAITER.c.limit_id == limit.id)
         line = line.where(SLOT_WAITER.c.until > tx.now).order_by(SLOT_WAITER.c.id)
-        first: Any = tx.execute(line.limit(max(int(free), 0) + 1 if limit.active else None))
+        first: Any = tx.execute(line.limit(max(int(left), 0) + 1 if limit.active else None))
         for place, slots in first:
-            free -= slots
-            if free >= 0 or slots > limit.limit:  # who can never be served any more is to be told so
-                served.add(place)
-            if free < 0:
-                decay = limit.slot_decay_per_second
-                soonest = min(soonest, -free / decay if decay else math.inf)
+            left -= slots
+            if left >= 0 or slots > limit.limit:  # who can never be served any more is to be told so
+                found[limit.id].add(place)
+            if left < 0:
+                if limit.slot_decay_per_second:
+                    next_in[limit.id] = -left / limit.slot_decay_per_second
                 break
-    return found, soonest
+    return found, next_in
 
 
-def whose_turn(tx: Tx, places: Collection[UUID]) -> tuple[set[UUID], float]:
-    """Those of some places in line whose turn it is before every limit they wait for, and those that are gone.
-
-    Returns:
-        Them, and the seconds until it may be somebody's turn because slots come back by themselves.
-    """
-    waits_for: dict[UUID, list[UUID]] = {}
-    standing: Any = tx.execute(_STANDS, {"places": list(places), "now": tx.now})
-    for place, limit_id in standing:
-        waits_for.setdefault(place, []).append(limit_id)
-    served, soonest = heads(tx, {limit_id for ids in waits_for.values() for limit_id in ids})
+def whose_turn(tx: Tx, places: Collection[Place]) -> tuple[set[UUID], dict[UUID, float]]:
+    """Those of some places in line whose turn it is before every limit they wait for; else as `heads`."""
+    served, next_in = heads(tx, {limit_id for place in places for limit_id in place.limit_ids})
     turn = {
-        place for place in places if all(place in served.get(limit_id, places) for limit_id in waits_for.get(place, ()))
+        place.id
+        for place in places
+        if all(limit_id not in served or place.id in served[limit_id] for limit_id in place.limit_ids)
     }
-    return turn, soonest
+    return turn, next_in
 
 
 def wait_for(limits: Sequence[Standing], slots: int) -> float:

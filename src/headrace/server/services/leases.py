@@ -10,7 +10,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Table, and_, delete, or_, select
 
 from headrace.schemas.states import FINAL, StateCreate, StateType
-from headrace.server.operations.slots import freed
+from headrace.server.operations.slots import free
 from headrace.server.rules.change import FlowRunNow
 from headrace.server.rules.deadlines import Watch, lease_has_ended, look, when_holder_died
 from headrace.server.rules.facts import FOREVER
@@ -76,13 +76,11 @@ def free_unheld_slots(tx: Tx) -> int:
     No change of state leaves such a slot behind; deleting a run, a foreign client's time of grace, and a client that
     does not give back what it took, do.
     """
-    freed(tx, tx.execute(delete(SLOT_WAITER).where(SLOT_WAITER.c.until <= tx.now)))
+    free(tx, delete(SLOT_WAITER).where(SLOT_WAITER.c.until <= tx.now))
     chosen = select(SLOT_LEASE.c.id).where(_unheld(tx)).order_by(SLOT_LEASE.c.id).limit(BATCH).with_for_update()
     ids = list(tx.execute(chosen).scalars())
     # the condition once more: a lease may have been renewed in between
-    deleted = tx.execute(delete(SLOT_LEASE).where(SLOT_LEASE.c.id.in_(ids), _unheld(tx)))
-    freed(tx, deleted)
-    return deleted.rowcount
+    return free(tx, delete(SLOT_LEASE).where(SLOT_LEASE.c.id.in_(ids), _unheld(tx)))
 
 
 def _unheld(tx: Tx) -> ColumnElement[bool]:

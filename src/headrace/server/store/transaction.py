@@ -6,7 +6,7 @@ serialisation failure or a deadlock, SQLite after BUSY), so it must have no effe
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, CursorResult, Executable
@@ -16,6 +16,13 @@ from headrace.exceptions import ValidationFailed
 from headrace.server.store.caller import ADMIN, Caller
 
 ResultT = TypeVar("ResultT")
+
+
+class Place(NamedTuple):
+    """A place in line, and the limits before which it is."""
+
+    id: UUID
+    limit_ids: tuple[UUID, ...]
 
 
 class Patience:
@@ -31,7 +38,7 @@ class Patience:
     def __init__(self, place: UUID | None, *, holds: bool) -> None:
         self.place = place
         self.holds = holds
-        self.waits: UUID | datetime | None = None
+        self.waits: Place | datetime | None = None
         """What it has to wait for, as the operation says: a place in line, or a moment; None when it has not to."""
 
 
