@@ -8,9 +8,9 @@ A caller that is told to come back, for a slot or for the time of its run, is he
      └─ held: a future, no thread, no transaction ── time is up: one last try, and its answer whatever it is
                 └─ the client leaves: its place in line is given up, unless a flow run's own state keeps it
 
-One task watches for all that are held. It looks whose turn it is at a limit after each hint that slots of it came back,
-when slots are due to come back by themselves, and at all limits each second: another server process may have freed some,
-and leases end.  # G17
+One task watches for all that are held. It looks whose turn it is at a limit after each hint that slots of it came
+back, when slots are due to come back by themselves, and at all limits each second: another server process may have
+freed some, and leases end.  # G17
 Only they try again, in the order of the line, so a slot that comes back costs one look and one try.
 
 What is stored is the place in line, as for callers that come back by themselves; here it is kept while the call is
