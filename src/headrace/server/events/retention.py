@@ -1,16 +1,30 @@
-"""Taking old events out of the log, a piece at a time, so that nobody waits long for the piece."""
+"""Taking old events out of the log: on PostgreSQL slice by slice, and elsewhere a piece at a time.
+
+Nobody waits long: a slice is dropped whole, without looking at what it holds, and a piece is small. An event stays
+until all of its slice is too old. What lies in no slice is deleted in pieces, and so are events of names that are kept
+for a shorter time.
+
+No reader is waited for: one that is further behind than events are kept goes on with the oldest that is left.
+"""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
 from sqlalchemy import Row, and_, bindparam, literal_column, select
 
 from headrace.server.events.log import RESOURCE_ID
+from headrace.server.store.slices import Slice, slices
 from headrace.server.store.tables import EVENT, EVENT_CURSOR, EVENT_RELATED
 from headrace.server.store.transaction import Tx
 
 _NEXT = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+DAY = timedelta(days=1)
+AHEAD = 3 * DAY
+"""How long before it begins a slice is there."""
+MOST_SLICES = 30
+"""About how many slices hold the events that are kept: a day each, or more when they are kept for longer."""
 ROOM = 10
 """The free pages of a SQLite file that are kept for new rows: one in so many of all pages."""
 
@@ -21,7 +35,7 @@ _OLD = (
     .limit(bindparam("most"))
 )
 _OLD_OF_NAME = _OLD.where(EVENT.c.event == bindparam("named"))
-_DELETE = EVENT.delete().where(EVENT.c.seq == bindparam("number"))
+_DELETE = EVENT.delete().where(EVENT.c.seq == bindparam("number"), EVENT.c.occurred == bindparam("moment"))
 _INDEX = EVENT_RELATED.c
 _DELETE_RELATED = EVENT_RELATED.delete().where(
     and_(
@@ -32,8 +46,33 @@ _DELETE_RELATED = EVENT_RELATED.delete().where(
 )
 
 
+def missing_slices(tx: Tx, kept: timedelta) -> list[Slice]:
+    """The slices of PostgreSQL's log to be made now, for all that is kept and what comes soon; none on SQLite.
+
+    They begin behind those that are there: what lies in a gap between them is left where it is.
+
+    Args:
+        tx: a transaction.
+        kept: how long events are kept.
+    """
+    if tx.dialect != "postgresql":
+        return []
+    oldest = (tx.now - kept).replace(hour=0, minute=0, second=0, microsecond=0)
+    since = max([oldest, *(one.until for one in slices(tx.connection))])
+    width, missing = DAY * ceil(kept / (DAY * MOST_SLICES)), []
+    while since <= tx.now + AHEAD:
+        missing.append(Slice(since, since + width))
+        since += width
+    return missing
+
+
+def old_slices(tx: Tx, before: datetime) -> list[Slice]:
+    """The slices of PostgreSQL's log of which all occurred earlier than `before`; none on SQLite."""
+    return [one for one in slices(tx.connection) if one.until <= before]
+
+
 def delete_old(tx: Tx, before: datetime, limit: int, name: str | None = None) -> int:
-    """Delete the oldest events, with what the index says of them.
+    """Delete the oldest events, with what the index says of them; without a name only those before the first slice.
 
     Args:
         tx: a writing transaction.
@@ -44,13 +83,15 @@ def delete_old(tx: Tx, before: datetime, limit: int, name: str | None = None) ->
     Returns:
         How many were deleted.
     """
+    if name is None:
+        before = min([before, *(one.since for one in slices(tx.connection)[:1])])
     place = {"before": before, "most": limit}
     rows = tx.execute(_OLD if name is None else _OLD_OF_NAME, place | ({} if name is None else {"named": name})).all()
     related = [key for row in rows for key in _keys(row)]
     if related:
         tx.execute(_DELETE_RELATED, related)
     if rows:
-        tx.execute(_DELETE, [{"number": row.seq} for row in rows])
+        tx.execute(_DELETE, [{"number": row.seq, "moment": row.occurred} for row in rows])
     return len(rows)
 
 

@@ -1,15 +1,25 @@
 """Deletes events that are older than they are kept, and sees that restored ones can be read."""
 
+import logging
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from headrace.server.events.retention import adopt_restored, delete_old, give_back
+from sqlalchemy import Connection
+
+from headrace.server.events.retention import adopt_restored, delete_old, give_back, missing_slices, old_slices
 from headrace.server.services.service import Service, each
-from headrace.server.store.transaction import Store
+from headrace.server.store.errors import StoreUnavailable
+from headrace.server.store.slices import Slice, drop_slice, make_slice
+from headrace.server.store.transaction import Store, Tx
 from headrace.settings import Settings, get_settings
+
+logger = logging.getLogger("headrace.server.services")
 
 NAME = "event_retention"
 AT_ONCE = 1_000
 """How many events one transaction deletes at least, and how many pages it gives back."""
+FOR_EVER = timedelta(days=365)
+"""For how long a log is sliced from which nothing is deleted, as that may be wanted one day."""
 
 
 def service() -> Service:
@@ -18,17 +28,18 @@ def service() -> Service:
 
 
 def run_once(store: Store, settings: Settings) -> int:
-    """Delete what is too old and return how many events that were."""
+    """Delete what is too old and return how many events, or slices of them, that were."""
     store.write(adopt_restored)
     said = settings.server.services.db_vacuum
     enabled = said.enabled if isinstance(said.enabled, list) else ["events"] if said.enabled else []
-    if "events" not in enabled:
+    deletes, kept = "events" in enabled, settings.server.events.retention_period
+    _each_slice(store, make_slice, lambda tx: missing_slices(tx, kept if deletes else FOR_EVER))
+    if not deletes:
         return 0
-    kept = settings.server.events.retention_period
+    deleted = _each_slice(store, drop_slice, lambda tx: old_slices(tx, tx.now - kept))
     ages: list[tuple[str | None, timedelta]] = [(None, kept)]
     ages += [(name, age) for name, age in said.event_retention_overrides.items() if age < kept]
     most = max(said.batch_size, AT_ONCE)
-    deleted = 0
 
     def delete(age: tuple[str | None, timedelta]) -> bool:
         nonlocal deleted
@@ -40,3 +51,14 @@ def run_once(store: Store, settings: Settings) -> int:
     while deleted and store.write(lambda tx: give_back(tx, AT_ONCE)):
         pass
     return deleted
+
+
+def _each_slice(store: Store, change: Callable[[Connection, Slice], bool], which: Callable[[Tx], Iterable[Slice]]) -> int:
+    """Make or drop slices one by one; how many were. One that cannot be now is left to the next turn."""
+    done = 0
+    for one in store.read(which):
+        try:
+            done += store.write(lambda tx, one=one: change(tx.connection, one))  # type: ignore[misc]
+        except StoreUnavailable as error:
+            logger.warning("The slice of the event log from %s on is left to the next turn: %s", one.since, error)
+    return done

@@ -1,8 +1,11 @@
-"""The event log, in the order its rows were written, an index of all resources an event is about, and its readers."""
+"""The event log, in the order its rows were written, an index of all resources an event is about, and its readers.
+
+On PostgreSQL the first two are kept in slices of time, see `headrace.server.store.slices`.
+"""
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, String, Table
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, PrimaryKeyConstraint, String, Table
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -34,7 +37,7 @@ def _writer_sqlite(element: writer, compiler: SQLCompiler, **options: Any) -> st
 EVENT = Table(
     "event",
     METADATA,
-    Column("seq", _SEQUENCE, Identity(), primary_key=True),
+    Column("seq", _SEQUENCE, Identity()),
     Column("xid", BigInteger, nullable=False, server_default=writer()),
     Column("id", Id, nullable=False),
     Column("occurred", Moment, nullable=False),
@@ -45,8 +48,10 @@ EVENT = Table(
     Column("related", Json, nullable=False),
     Column("payload", Json, nullable=False),
     Column("follows", Id),
-    Index(None, "id", unique=True),  # G8
-    Index(None, "occurred"),
+    PrimaryKeyConstraint("seq").ddl_if("sqlite"),  # on PostgreSQL a key has to hold the moment that makes the slices
+    Index(None, "id", "occurred", unique=True),  # G8: what comes again bears the same moment
+    Index(None, "occurred", info={"only": "sqlite"}),  # whose indexes end with the row's number anyway
+    Index(None, "occurred", "seq", info={"only": "postgresql"}),
     Index(None, "resource_id", "occurred"),
     Index(None, "event", "occurred"),
     Index(None, "xid", "seq", info={"only": "postgresql"}),  # SQLite's rows are in that order by themselves

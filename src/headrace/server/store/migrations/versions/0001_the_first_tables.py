@@ -11,6 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    on_postgresql = op.get_context().dialect.name == "postgresql"
     op.create_table(
         "api_key",
         sa.Column("id", Id(), nullable=False),
@@ -249,12 +250,12 @@ def upgrade() -> None:
         sa.Column("related", Json(), nullable=False),
         sa.Column("payload", Json(), nullable=False),
         sa.Column("follows", Id(), nullable=True),
-        sa.PrimaryKeyConstraint("seq", name=op.f("pk_event")),
+        *([] if on_postgresql else [sa.PrimaryKeyConstraint("seq", name=op.f("pk_event"))]),
+        postgresql_partition_by="RANGE (occurred)",
     )
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_event__event_occurred"), ["event", "occurred"], unique=False)
-        batch_op.create_index(batch_op.f("ix_event__id"), ["id"], unique=True)
-        batch_op.create_index(batch_op.f("ix_event__occurred"), ["occurred"], unique=False)
+        batch_op.create_index(batch_op.f("ix_event__id_occurred"), ["id", "occurred"], unique=True)
         batch_op.create_index(batch_op.f("ix_event__resource_id_occurred"), ["resource_id", "occurred"], unique=False)
 
     op.create_table(
@@ -271,6 +272,7 @@ def upgrade() -> None:
         sa.Column("event_id", Id(), nullable=False),
         sa.Column("role", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("resource_id", "occurred", "event_id", "role", name=op.f("pk_event_related")),
+        postgresql_partition_by="RANGE (occurred)",
         sqlite_with_rowid=False,
     )
     op.create_table(
@@ -576,9 +578,13 @@ def upgrade() -> None:
     op.create_index("ix_flow_run__stands_at", "flow_run", [stands_at])
     op.create_index("ix_flow_run__flow_id_stands_at", "flow_run", ["flow_id", stands_at])
     op.create_index("ix_flow_run__deployment_id_stands_at", "flow_run", ["deployment_id", stands_at])
-    on_postgresql = op.get_context().dialect.name == "postgresql"
     newest_first = sa.text("end_time DESC NULLS LAST" if on_postgresql else "end_time DESC")
     op.create_index("ix_flow_run__end_time", "flow_run", [newest_first])
     op.create_index("ix_task_run__end_time", "task_run", [newest_first])
     if on_postgresql:
         op.create_index("ix_event__xid_seq", "event", ["xid", "seq"])
+        op.create_index("ix_event__occurred_seq", "event", ["occurred", "seq"])
+        for table in ("event", "event_related"):
+            op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
+    else:
+        op.create_index("ix_event__occurred", "event", ["occurred"])
