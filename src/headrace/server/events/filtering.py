@@ -168,7 +168,7 @@ def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
     )
     runs = (
         select(about.c.resource_id)
-        .join(index, index.c.event_id == about.c.id)
+        .join(index, and_(index.c.event_id == about.c.id, index.c.occurred == about.c.occurred))
         .where(among(index.c.resource_id, ids), begins_with(about.c.resource_id, "prefect.flow-run."))
     )
     through = select(inside.c.event_id).where(
