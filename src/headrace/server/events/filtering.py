@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Text, and_, case, cast, exists, func, literal, not_, or_, select, true
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, func, literal, not_, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -175,7 +175,13 @@ def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
         inside.c.role == "flow-run", inside.c.resource_id.in_(runs), inside.c.occurred >= since
     )
     said = or_(literal(0) == 1, *(like(cast(EVENT.c.related, Text), f'"{id}"') for id in ids))
-    return or_(EVENT.c.id.in_(direct), and_(EVENT.c.id.in_(through.where(inside.c.occurred <= until)), said))
+    through = through.where(inside.c.occurred <= until)
+    return or_(EVENT.c.id.in_(_once(direct)), and_(EVENT.c.id.in_(_once(through)), said))
+
+
+def _once(ids: Select[Any]) -> Select[Any]:
+    """Ids that PostgreSQL is to look up once, and not again for each slice of the log."""
+    return select(ids.cte().prefix_with("MATERIALIZED", dialect="postgresql"))
 
 
 def _each_related(dialect: str) -> Any:

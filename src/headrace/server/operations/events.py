@@ -250,7 +250,7 @@ def _chosen(tx: Tx, chosen: EventFilter) -> list[ColumnElement[bool]]:
         partition_by=EVENT.c.resource_id, order_by=(EVENT.c.occurred.desc(), EVENT.c.seq.desc())
     )
     newest = select(EVENT.c.seq, place.label("place")).where(*found).subquery()
-    return [EVENT.c.seq.in_(select(newest.c.seq).where(newest.c.place == 1))]
+    return [*found, EVENT.c.seq.in_(select(newest.c.seq).where(newest.c.place == 1))]
 
 
 def _page(tx: Tx, chosen: EventFilter, limit: int, total: int, *after: ColumnElement[bool]) -> EventPage:
