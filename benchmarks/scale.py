@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from benchmarks.queries import NOW, queries, seconds_of
 from benchmarks.rows import database_url
+from headrace._internal.clock import ManualClock
+from headrace.server.services import event_retention
 from headrace.server.store import open_store
+from headrace.server.store.schema import is_for
 from headrace.server.store.tables import METADATA
+from headrace.settings import get_settings
 
 START = NOW - timedelta(days=90)
 FLOWS, DEPLOYMENTS, POOLS, QUEUES = 100, 300, 5, 15
@@ -226,13 +231,22 @@ def copy_in(connection: Connection, name: str, rows: Rows) -> int:
     return count
 
 
+def make_tables(url: str) -> None:
+    """Make the tables, and the slices of the event log as a server makes them that keeps events for so long."""
+    store, settings = open_store(url, ManualClock(NOW)), get_settings()
+    events = replace(settings.server.events, retention_period=NOW - START)
+    event_retention.run_once(store, replace(settings, server=replace(settings.server, events=events)))
+    store.close()
+
+
 def fill(url: str, runs: int) -> None:
     """Make the tables and fill them; indexes are made afterwards, which takes a fraction of the time."""
-    open_store(url).close()
+    make_tables(url)
     engine = create_engine(
         make_url(url).set(drivername="postgresql+psycopg" if url.startswith("postgres") else "sqlite")
     )
-    indexes = [index for table in METADATA.sorted_tables for index in table.indexes]
+    tables = METADATA.sorted_tables
+    indexes = [index for table in tables for index in table.indexes if is_for(index, engine.dialect.name)]
     with engine.begin() as connection:
         for index in indexes:
             connection.execute(DropIndex(index, if_exists=True))

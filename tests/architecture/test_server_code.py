@@ -23,6 +23,7 @@ REVIEWED = {
     "events/log.py",  # statements that SQLAlchemy has compiled, kept as text for speed
     "events/retention.py",  # a PRAGMA takes no parameters: a number of ours
     "store/schema.py",  # the name of Alembic's table, a constant
+    "store/slices.py",  # DDL takes no parameters: names of ours, and moments
     "store/sqlite_file.py",  # a PRAGMA takes no parameters: a number of ours
 }
 """Modules that hand text to a driver that is no constant in place, and why that is none of a caller's."""

@@ -18,6 +18,7 @@ from headrace.settings import get_settings
 from tests.operations.log_world import counts, event, handle, handled
 from tests.support import postgresql
 
+
 def test_g8_a_reader_handles_each_event_once_and_in_order(store: Store) -> None:
     """Its cursor moves with its effect; what is rolled back is handled again."""
     for name in ("one", "two", "three"):
@@ -96,7 +97,7 @@ def test_g8_an_event_that_comes_again_changes_nothing(store: Store) -> None:
 
 
 def test_an_event_is_known_by_its_id_and_its_moment(store: Store) -> None:
-    """An id that comes with another moment is another event: PostgreSQL's slices cannot tell, and so SQLite does not."""
+    """With another moment it is another event: PostgreSQL's slices cannot tell, and so SQLite does not.  # G19"""
     once = event("once")
     store.write(lambda tx: append(tx, [once, replace(once, occurred=once.occurred + timedelta(seconds=1))]))
 

@@ -1,6 +1,5 @@
 """The slices of time in which PostgreSQL keeps the event log: made ahead, and dropped whole."""
 
-import logging
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from headrace._internal.clock import ManualClock
 from headrace.server.events.log import append
 from headrace.server.services import event_retention
 from headrace.server.store import open_store, slices
-from headrace.server.store.tables import EVENT
 from headrace.server.store.transaction import Store
 from headrace.settings import Settings, get_settings
 from tests.operations.log_world import START, counts, event, handle, handled
@@ -26,14 +24,16 @@ from tests.support import postgresql
 DAY = timedelta(days=1)
 KILLED = """
 import sys
+from datetime import datetime
 from headrace._internal.clock import ManualClock
 from headrace.server.store import open_store, slices
-half = getattr(slices, sys.argv[2])
+
 def change(tx):
-    half(tx.connection, slices.slices(tx.connection)[0] if "drop" in sys.argv[2] else slices.Slice(*map(
-        __import__("datetime").datetime.fromisoformat, sys.argv[3:])))
+    one = slices.Slice(*map(datetime.fromisoformat, sys.argv[3:]))
+    assert getattr(slices, sys.argv[2])(tx.connection, one)
     print("half", flush=True)
     sys.stdin.read()
+
 open_store(sys.argv[1], ManualClock()).write(change)
 """
 
@@ -59,7 +59,7 @@ def slices_of(store: Store) -> list[slices.Slice]:
 
 
 def tables(url: str) -> list[str]:
-    """The names of the slices' tables, and how many rows each holds, but for empty ones."""
+    """The names of all slices' tables."""
     query = "SELECT relname FROM pg_class WHERE relispartition AND relkind = 'r' ORDER BY relname"
     with psycopg.connect(url) as connection:
         return [name for (name,) in connection.execute(query)]
@@ -125,7 +125,7 @@ def test_services_of_several_servers_make_and_drop_the_same_slices(
         store.close()
 
 
-def test_an_event_of_another_time_is_kept_aside_until_its_slice_is_made(log: Store, url: str, clock: ManualClock) -> None:
+def test_an_event_dated_ahead_is_kept_aside_until_its_slice_is_made(log: Store, url: str, clock: ManualClock) -> None:
     """One dated far ahead stops no slice from being made: it is moved there, with its place in the log."""
     turn(log)
     write(log, 6.5, 5, 400)
@@ -137,7 +137,7 @@ def test_an_event_of_another_time_is_kept_aside_until_its_slice_is_made(log: Sto
     assert before == ["6.5", "5", "400"]
     assert handled(log, 1) == ["3"]
     with psycopg.connect(url) as connection:
-        where = {name: table for name, table in connection.execute("SELECT event, tableoid::regclass::text FROM event")}
+        where = dict(connection.execute("SELECT event, tableoid::regclass::text FROM event").fetchall())
     assert where == {"3": "event_20260104", "5": "event_20260106", "6.5": "event_20260107", "400": "event_default"}
     assert counts(log) == (4, 4)
 
@@ -210,9 +210,8 @@ def test_g8_a_reader_that_is_slower_than_events_are_kept_goes_on_with_the_oldest
 
 def begin(url: str, change: str, *arguments: str) -> "subprocess.Popen[str]":
     """A process that has changed slices and has not committed yet."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, url, change, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", KILLED, url, change, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "half\n"
     return process
@@ -229,7 +228,7 @@ def test_g18_a_killed_service_leaves_a_slice_whole_or_none(log: Store, url: str,
 
     turn(log)
     assert len(slices_of(log)) == 11
-    dropping = begin(url, "drop_slice")
+    dropping = begin(url, "drop_slice", *moments)
     dropping.send_signal(signal.SIGKILL)
     dropping.communicate()
     assert (len(slices_of(log)), counts(log)) == (11, (1, 1))
@@ -299,4 +298,3 @@ def test_a_plain_dump_of_the_log_is_what_a_restored_one_holds(log: Store, url: s
             connection.execute(f"ALTER TABLE ONLY {name} ATTACH PARTITION {name}_20260101 {bounds}")
 
     assert slices_of(log) == made
-    assert EVENT.name == "event"

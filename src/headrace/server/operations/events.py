@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, tuple_
 
 from headrace.exceptions import Forbidden, ValidationFailed
 from headrace.schemas.events import (
@@ -249,8 +249,9 @@ def _chosen(tx: Tx, chosen: EventFilter) -> list[ColumnElement[bool]]:
     place = func.row_number().over(
         partition_by=EVENT.c.resource_id, order_by=(EVENT.c.occurred.desc(), EVENT.c.seq.desc())
     )
-    newest = select(EVENT.c.seq, place.label("place")).where(*found).subquery()
-    return [*found, EVENT.c.seq.in_(select(newest.c.seq).where(newest.c.place == 1))]
+    newest = select(EVENT.c.occurred, EVENT.c.seq, place.label("place")).where(*found).subquery()
+    chosen_rows = select(newest.c.occurred, newest.c.seq).where(newest.c.place == 1)
+    return [*found[:2], tuple_(EVENT.c.occurred, EVENT.c.seq).in_(chosen_rows)]  # by the slices of the time asked for
 
 
 def _page(tx: Tx, chosen: EventFilter, limit: int, total: int, *after: ColumnElement[bool]) -> EventPage:

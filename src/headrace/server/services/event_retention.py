@@ -20,6 +20,7 @@ AT_ONCE = 1_000
 """How many events one transaction deletes at least, and how many pages it gives back."""
 FOR_EVER = timedelta(days=365)
 """For how long a log is sliced from which nothing is deleted, as that may be wanted one day."""
+Change = Callable[[Connection, Slice], bool]
 
 
 def service() -> Service:
@@ -53,7 +54,7 @@ def run_once(store: Store, settings: Settings) -> int:
     return deleted
 
 
-def _each_slice(store: Store, change: Callable[[Connection, Slice], bool], which: Callable[[Tx], Iterable[Slice]]) -> int:
+def _each_slice(store: Store, change: Change, which: Callable[[Tx], Iterable[Slice]]) -> int:
     """Make or drop slices one by one; how many were. One that cannot be now is left to the next turn."""
     done = 0
     for one in store.read(which):

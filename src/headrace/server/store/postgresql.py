@@ -39,6 +39,7 @@ _SETTINGS = {
     "statement_timeout": "5s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "30s",
+    "jit": "off",  # compiling a plan over the slices of the event log takes seconds, running it a fraction of one
 }
 _BECAUSE_OF_OTHERS = {"40001", "40P01"}
 _LOST = ("08", "57P01", "57P02", "57P03")  # the connection is gone, the server stopping or starting

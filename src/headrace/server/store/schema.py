@@ -13,8 +13,8 @@ import importlib
 from sqlalchemy import Connection, Index, inspect, text
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store import slices  # noqa: F401  how PostgreSQL makes the tables that it keeps in slices
+from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.tables import METADATA
 
 HEAD = "0001"
