@@ -270,6 +270,17 @@ def test_slices_are_as_long_as_keeps_them_few(log: Store, clock: ManualClock) ->
     assert renewed[-1].until - renewed[-1].since == DAY
 
 
+def test_a_log_may_be_kept_for_longer_than_the_calendar_is(log: Store) -> None:
+    """A setting of ten thousand years is one of a hundred, and no error."""
+    settings = get_settings()
+    events = replace(settings.server.events, retention_period=3_650_000 * DAY)
+    write(log, -300)
+
+    assert turn(log, replace(settings, server=replace(settings.server, events=events))) == 0
+    assert 29 <= len(slices_of(log)) <= 31
+    assert counts(log) == (1, 1)
+
+
 def test_a_log_that_is_kept_for_ever_is_sliced_too(log: Store, clock: ManualClock) -> None:
     """So that it is quick to delete from once that is wanted; until then nothing is dropped."""
     settings = get_settings()

@@ -20,6 +20,8 @@ AT_ONCE = 1_000
 """How many events one transaction deletes at least, and how many pages it gives back."""
 FOR_EVER = timedelta(days=365)
 """For how long a log is sliced from which nothing is deleted, as that may be wanted one day."""
+LONGEST = timedelta(days=36_500)
+"""How long events are kept at most, so that the calendar reaches as far back."""
 Change = Callable[[Connection, Slice], bool]
 
 
@@ -33,7 +35,7 @@ def run_once(store: Store, settings: Settings) -> int:
     store.write(adopt_restored)
     said = settings.server.services.db_vacuum
     enabled = said.enabled if isinstance(said.enabled, list) else ["events"] if said.enabled else []
-    deletes, kept = "events" in enabled, settings.server.events.retention_period
+    deletes, kept = "events" in enabled, min(settings.server.events.retention_period, LONGEST)
     _each_slice(store, make_slice, lambda tx: missing_slices(tx, kept if deletes else FOR_EVER))
     if not deletes:
         return 0

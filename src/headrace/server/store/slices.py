@@ -23,6 +23,7 @@ SLICED: tuple[Table, ...] = (EVENT, EVENT_RELATED)
 """The tables in slices of `occurred`, in the order in which they are written."""
 _KEY = 0x736C69636573  # "slices"
 _LIMITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '2s'"
+_UNLIMITED = "SET LOCAL statement_timeout = 0"
 _TURN = f"SELECT pg_advisory_xact_lock({_KEY})"
 _ALONE = f"LOCK TABLE {', '.join(table.name for table in SLICED)} IN ACCESS EXCLUSIVE MODE"
 _SLICES = """
@@ -95,6 +96,7 @@ def drop_slice(connection: Connection, old: Slice) -> bool:
     connection.exec_driver_sql(_ALONE)
     for table in SLICED:
         connection.exec_driver_sql(f"DROP TABLE {_part(table, old)}")
+    connection.exec_driver_sql(_UNLIMITED)  # the commit deletes the files, when nobody waits for the lock any more
     return True
 
 
