@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+import msgspec
+from sqlalchemy import Row, bindparam, select
 
 from headrace._internal.ids import uuid7
 from headrace.schemas.recording import TaskRunRecord
 from headrace.schemas.states import FINAL, State, StateDetails, StateType
 from headrace.server.operations.facts import lock_flow_run
-from headrace.server.operations.run_events import tell_of_task_runs
+from headrace.server.operations.rows import values_of
+from headrace.server.operations.run_events import states_before, tell_of_task_runs
 from headrace.server.operations.slots import free
 from headrace.server.operations.transitions import reconcile, task_run_state_row
 from headrace.server.rules.deadlines import when_parent_ended
@@ -33,10 +35,9 @@ MESSAGES = {
 }
 BATCH = 1000
 
-_TOLD = ("id", "flow_run_id", "task_key", "dynamic_key", "name", "tags", "run_count")
-_STATE = ("state_id", "state_type", "state_name", "state_timestamp")
+_NAMES = ("id", "flow_run_id", "task_key", "dynamic_key", "name", "run_count")
 _OPEN_TASK_RUNS = (
-    select(*(TASK_RUN.c[name] for name in _TOLD), TASK_RUN.c.start_time, *(TASK_RUN.c[name] for name in _STATE))
+    select(*(TASK_RUN.c[name] for name in TaskRunRecord.__struct_fields__ if name in TASK_RUN.c))
     .where(TASK_RUN.c.flow_run_id == bindparam("run_id"), TASK_RUN.c.state_type.in_(OPEN))
     .order_by(TASK_RUN.c.id)  # locked in id order  # G16
     .limit(BATCH)
@@ -90,25 +91,32 @@ def close_inside(tx: Tx, run_id: UUID, ended: StateType) -> int:
 
 
 def _close_task_runs(tx: Tx, run_id: UUID, ended: StateType) -> int:
-    states, changes, records, before = [], [], [], {}
+    states, changes, records = [], [], []
     for row in _rows(tx, _OPEN_TASK_RUNS, run_id):
-        task_run_id, start_time = row.id, row.start_time
-        details = StateDetails(flow_run_id=run_id, task_run_id=task_run_id)
+        details = StateDetails(flow_run_id=run_id, task_run_id=row.id)
         state = State(id=uuid7(), type=ended, timestamp=tx.now, message=MESSAGES[ended], state_details=details)
-        states.append(task_run_state_row(task_run_id, state))
-        change = {"run_id": task_run_id, "new_state_id": state.id, "new_type": ended.value, "new_name": state.name}
-        changes.append({**change, "new_start": start_time or tx.now, "new_end": tx.now})
-        record = TaskRunRecord(**{name: getattr(row, name) for name in _TOLD}, states=[state])
-        record.tags = record.tags if isinstance(record.tags, list) else []  # G13
+        states.append(task_run_state_row(row.id, state))
+        record = _record(row)
+        record.start_time, record.end_time, record.states = row.start_time or tx.now, tx.now, [state]
         records.append(record)
-        old, old_type, old_name, moment = (getattr(row, name) for name in _STATE)
-        before[task_run_id] = State(id=old, type=StateType(old_type), name=old_name, timestamp=moment)
+        change = {"run_id": row.id, "new_state_id": state.id, "new_type": ended.value, "new_name": state.name}
+        changes.append({**change, "new_start": record.start_time, "new_end": tx.now})
     if states:
+        before = states_before(tx, records)
         tx.execute(TASK_RUN_STATE.insert(), states)
         tx.execute(_END_TASK_RUN, changes)
         tell_of_task_runs(tx, records, before)  # G8
         free(tx, _FREE, {"holders": [change["run_id"] for change in changes]})
     return len(states)
+
+
+def _record(row: Row[Any]) -> TaskRunRecord:
+    """What is told of a task run; of one that cannot be read, what names it.  # G13"""
+    values = values_of(row)
+    try:
+        return msgspec.convert(values, TaskRunRecord)
+    except msgspec.ValidationError:
+        return TaskRunRecord(**{name: values[name] for name in _NAMES})
 
 
 def _rows(tx: Tx, statement: Any, run_id: UUID) -> Sequence[Any]:

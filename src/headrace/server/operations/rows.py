@@ -3,7 +3,12 @@
 import functools
 from typing import Any
 
+from msgspec.structs import asdict
 from sqlalchemy import Row
+
+from headrace.schemas.states import State, StateDetails
+
+_NO_DETAILS = asdict(StateDetails())
 
 
 def values_of(row: Row[Any]) -> dict[str, Any]:
@@ -15,3 +20,14 @@ def values_of(row: Row[Any]) -> dict[str, Any]:
 def _names(fields: tuple[str, ...]) -> tuple[str, ...]:
     """Names as plain `str`: SQLAlchemy's are of a subclass, which msgspec does not take for keys."""
     return tuple(str(name) for name in fields)
+
+
+def set_details(details: StateDetails) -> dict[str, Any]:
+    """Those details of a state that say something."""
+    return {name: value for name, value in asdict(details).items() if value is not _NO_DETAILS[name]}
+
+
+def kept_data(state: State) -> Any:
+    """The data of a state; None when it only says that a result was not kept, which is as good as none."""
+    unpersisted = isinstance(state.data, dict) and state.data.get("type") == "unpersisted"
+    return None if unpersisted else state.data

@@ -1,27 +1,32 @@
 """The events of runs: one for each state, with the id of the state, written in its transaction.  # G5, G8"""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+from msgspec.structs import asdict
 from sqlalchemy import bindparam, select
 
 from headrace.schemas.events import Event, Labels
 from headrace.schemas.recording import TaskRunRecord
-from headrace.schemas.states import State, StateType
+from headrace.schemas.states import State, StateDetails, StateType
 from headrace.server.events.log import (
     RESOURCE_ID,
     RESOURCE_NAME,
     RESOURCE_ROLE,
     LogRow,
+    Roles,
     append,
     append_rows,
     json_text,
     related_to,
 )
-from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, TASK_RUN, WORK_POOL, WORK_QUEUE
+from headrace.server.operations.facts import read_state
+from headrace.server.operations.paging import listed
+from headrace.server.operations.rows import kept_data, set_details
+from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, TASK_RUN, TASK_RUN_STATE, WORK_POOL, WORK_QUEUE
+from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
 
 FORCED_BY = "headrace.forced-by"
@@ -30,6 +35,20 @@ CLOSE = timedelta(minutes=5)
 """How long after a state the next one's event is said to follow."""
 LONGEST_MESSAGE = 100_000
 _CREATORS = ("deployment", "automation")
+_TOLD = (
+    "name",
+    "task_key",
+    "dynamic_key",
+    "task_version",
+    "tags",
+    "labels",
+    "task_inputs",
+    "cache_key",
+    "cache_expiration",
+    "flow_run_run_count",
+    "expected_start_time",
+)
+"""What events say of a task run, the same after each of its states."""
 
 _AROUND = (
     select(
@@ -58,13 +77,11 @@ _AROUND = (
     .outerjoin(TASK_RUN, TASK_RUN.c.id == FLOW_RUN.c.parent_task_run_id)
 )
 _AROUND_ONE = _AROUND.where(FLOW_RUN.c.id == bindparam("run_id"))
-_IN_FORCE = select(
-    TASK_RUN.c.id,
-    TASK_RUN.c.state_id,
-    TASK_RUN.c.state_type,
-    TASK_RUN.c.state_name,
-    TASK_RUN.c.state_timestamp.label("moment"),
-).where(TASK_RUN.c.id.in_(bindparam("ids", expanding=True)), TASK_RUN.c.state_id.is_not(None))
+_IN_FORCE = (
+    select(TASK_RUN.c.id, *(column.label(f"state_{column.name}") for column in TASK_RUN_STATE.c))
+    .join(TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id)
+    .where(TASK_RUN.c.id.in_(bindparam("ids", expanding=True)))
+)
 _AROUND_SOME = _AROUND.where(FLOW_RUN.c.id.in_(bindparam("run_ids", expanding=True)))
 
 
@@ -107,16 +124,12 @@ def tell_of_task_runs(tx: Tx, records: Sequence[TaskRunRecord], before: Mapping[
     run_ids = {record.flow_run_id for record in records if record.flow_run_id is not None}
     rows: Any = tx.execute(_AROUND_SOME, {"run_ids": list(run_ids)}) if run_ids else ()
     around = _Around(rows)
-    events = []
+    events: list[tuple[LogRow, Roles]] = []
     for record in records:
-        written = _TaskRunRows(record, *around.of(record))
-        last = before.get(record.id)
-        for state in sorted(record.states, key=_moment):
-            events.append((state.timestamp, last, state, written))
-            last = state
-    events.sort(key=_first)
-    rows = [written.row(last, state) for _, last, state, written in events]
-    append_rows(tx, rows, [written.index for *_, written in events])
+        related, index = around.of(record)
+        events += [(row, index) for row in _rows(record, related, before.get(record.id))]
+    events.sort(key=_occurred)
+    append_rows(tx, [row for row, _ in events], [index for _, index in events])
 
 
 class _Around:
@@ -146,51 +159,84 @@ class _Around:
         return made
 
 
-class _TaskRunRows:
-    """Makes the rows of a task run's events; what they have in common is encoded once, the rest put together."""
+def _rows(record: TaskRunRecord, related: str, before: State | None) -> Iterator[LogRow]:
+    """The events of a task run's new states; `before` is the state it had.
 
-    __slots__ = ("_begin", "_id", "_related", "index")
-
-    def __init__(self, record: TaskRunRecord, related: str, index: list[tuple[str, str]]) -> None:
-        self._id, self._related, self.index = f"prefect.task-run.{record.id}", related, index
-        self._begin = (
-            f'{{"{RESOURCE_ID}":"{self._id}","{RESOURCE_NAME}":{json_text(record.name)},'
-            f'"prefect.run-count":"{record.run_count}","prefect.orchestration":"client","prefect.state-message":'
-        )
-
-    def row(self, before: State | None, state: State) -> LogRow:
-        """The row for a state that came after another."""
-        message = json_text(state.message[:LONGEST_MESSAGE]) if state.message else '""'
-        name, payload = _said(before and before.type, before and before.name, state.type, state.name)
-        if state.message or (before is not None and before.message):
-            payload = json_text(_payload(before, state))
+    They are JSON put together from pieces: what all of them say of the task run is encoded once.
+    """
+    run, name = f"prefect.task-run.{record.id}", json_text(record.name)
+    usual = StateDetails(flow_run_id=record.flow_run_id, task_run_id=record.id)
+    told = json_text(_told(record))[:-1]
+    started, ended = (None if one is None else aware(one) for one in (record.start_time, record.end_time))
+    shown_before = "null" if before is None else _begun(before, usual) + "}"
+    for state, runs, ran in _as_it_was(record):
+        moment, kind, shown = aware(state.timestamp), state.type.value, _begun(state, usual)
+        at = json_text(moment).replace("Z", "+00:00")  # as `isoformat` has it, at a tenth of its cost
         resource = (
-            f'{self._begin}{message},"prefect.state-name":{name},'
-            f'"prefect.state-timestamp":"{state.timestamp.isoformat()}","prefect.state-type":"{state.type.value}"}}'
+            f'{{"{RESOURCE_ID}":"{run}","{RESOURCE_NAME}":{name},"prefect.run-count":"{runs}","prefect.state-message":'
+            f'{_message(state)},"prefect.state-name":{json_text(state.name)},"prefect.state-timestamp":'
+            f'{at},"prefect.state-type":"{kind}","prefect.orchestration":"client"}}'
+        )
+        start = f',"start_time":{json_text(started)}' if started is not None and started <= moment else ""
+        end = f',"end_time":{json_text(ended)}' if ended is not None and ended <= moment else ""
+        came_from = "null" if before is None else f'"{before.type.value}"'
+        payload = (
+            f'{{"intended":{{"from":{came_from},"to":"{kind}"}},"initial_state":{shown_before},"validated_state":'
+            f'{shown},"data":{json_text(kept_data(state))}}},"task_run":'
+            f'{told},"run_count":{runs},"total_run_time":{ran}{start}{end}}}}}'
         )
         event = f"prefect.task-run.{state.name}"
-        return state.id, state.timestamp, event, self._id, resource, self._related, payload, _followed(before, state)
+        yield state.id, moment, event, run, resource, related, payload, _followed(before, state)
+        before, shown_before = state, shown + "}"
 
 
-@lru_cache(maxsize=256)
-def _said(old_type: StateType | None, old_name: str | None, type: StateType, name: str | None) -> tuple[str, str]:
-    """The name of a state, and the payload of its event when there are no messages, as JSON."""
-    before = None if old_type is None else State(type=old_type, name=old_name)
-    return json_text(name), json_text(_payload(before, State(type=type, name=name)))
+def _told(record: TaskRunRecord) -> dict[str, Any]:
+    told = {name: value for name in _TOLD if (value := getattr(record, name)) is not None}
+    policy = asdict(record.empirical_policy).items()
+    told["empirical_policy"] = {name: value for name, value in policy if value is not None}
+    return told
+
+
+def _as_it_was(record: TaskRunRecord) -> Iterator[tuple[State, int, float]]:
+    """The new states of a task run in the order of time, each with how often and how long it had run by then.
+
+    The record says so for the last one. It is counted back from there.
+    """
+    runs, ran, later = record.run_count, record.total_run_time, None
+    found = []
+    for state in sorted(record.states, key=_moment, reverse=True):
+        if later is not None and later.type is StateType.RUNNING:
+            runs = max(runs - 1, 0)
+        if later is not None and state.type is StateType.RUNNING:
+            ran = max(round(ran - (later.timestamp - state.timestamp).total_seconds(), 6), 0.0)
+        found.append((state, runs, ran))
+        later = state
+    return reversed(found)
+
+
+def _begun(state: State, usual: StateDetails) -> str:
+    """The JSON of a state up to its details; `usual` are details that say nothing but whose state it is."""
+    details = "{}"
+    if state.state_details != usual:
+        given = set_details(state.state_details).items()
+        details = json_text({name: value for name, value in given if name not in ("flow_run_id", "task_run_id")})
+    name, message = json_text(state.name), _message(state)
+    return f'{{"type":"{state.type.value}","name":{name},"message":{message},"state_details":{details}'
+
+
+def _message(state: State) -> str:
+    return json_text(state.message[:LONGEST_MESSAGE]) if state.message else '""'
 
 
 def states_before(tx: Tx, records: Iterable[TaskRunRecord]) -> dict[UUID, State]:
     """The states that task runs have now, of those whose new states do not begin with their first one."""
     ids = [record.id for record in records if record.states and record.states[0].type is not StateType.PENDING]
     rows: Any = tx.execute(_IN_FORCE, {"ids": ids}) if ids else ()
-    return {
-        row.id: State(id=row.state_id, type=StateType(row.state_type), name=row.state_name, timestamp=row.moment)
-        for row in rows
-    }
+    return dict(listed(rows, lambda row: (row.id, read_state(row)), "state of a task run"))
 
 
-def _first(entry: tuple[datetime, Any, Any, Any]) -> datetime:
-    return entry[0]
+def _occurred(event: tuple[LogRow, Roles]) -> datetime:
+    return event[0][1]
 
 
 def _moment(state: State) -> datetime:

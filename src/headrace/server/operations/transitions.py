@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 from sqlalchemy import Table, bindparam, select
 
 from headrace._internal.ids import uuid7
@@ -33,6 +33,7 @@ from headrace.schemas.states import (
 from headrace.server.events import hints
 from headrace.server.operations.effects import carry_out
 from headrace.server.operations.facts import find_task_run, flow_run_facts, lock_flow_run, task_run_facts, times
+from headrace.server.operations.rows import kept_data, set_details
 from headrace.server.operations.run_events import tell_of_flow_run
 from headrace.server.rules.change import Change, FlowRunNow, Policy, TaskRunNow, Verdict, decide, with_details
 from headrace.server.rules.columns import (
@@ -241,11 +242,9 @@ def flow_run_state_row(run_id: UUID, state: State, index: int) -> dict[str, Any]
 
 
 _INSERT_FLOW_RUN_STATE, _INSERT_TASK_RUN_STATE = FLOW_RUN_STATE.insert(), TASK_RUN_STATE.insert()
-_NO_DETAILS = asdict(StateDetails())
 
 
 def _state_row(owner: str, run_id: UUID, state: State, index: int | None = None) -> dict[str, Any]:
-    details = asdict(state.state_details)
     row = {
         "id": state.id,
         owner: run_id,
@@ -253,15 +252,10 @@ def _state_row(owner: str, run_id: UUID, state: State, index: int | None = None)
         "name": state.name,
         "timestamp": state.timestamp,
         "message": state.message,
-        "data": None if _is_unpersisted(state.data) else state.data,
-        "state_details": {name: value for name, value in details.items() if value is not _NO_DETAILS[name]},
+        "data": kept_data(state),
+        "state_details": set_details(state.state_details),
     }
     return row if index is None else {**row, "state_index": index}
-
-
-def _is_unpersisted(data: Any) -> bool:
-    """Whether data only says that a result was not kept, which is as good as none."""
-    return isinstance(data, dict) and data.get("type") == "unpersisted"
 
 
 def _state_for(proposed: StateCreate, tx: Tx, current: State | None) -> State:
