@@ -19,7 +19,6 @@ from headrace.schemas.flow_runs import CREATE_FLOW_RUN, SET_FLOW_RUN_STATE, Flow
 from headrace.schemas.flows import CREATE_FLOW, DELETE_FLOW, UPDATE_FLOW, Flow
 from headrace.schemas.recording import RECORD, Records, RefusedRecord, TaskRunRecord
 from headrace.schemas.states import State, StateType
-from headrace.server.operations.closing import close_inside
 from headrace.server.operations.events import record_events
 from headrace.server.services import worker_health
 from headrace.server.store.tables import EVENT, TASK_RUN, TASK_RUN_STATE
@@ -213,18 +212,6 @@ def test_g8_the_states_of_recorded_task_runs_are_events(api: LocalClient, store:
         assert found.total == 3 + (resource in whole), "those of the task run, and Pending of the flow run"
 
 
-def test_g8_task_runs_that_the_server_ends_are_told_of(api: LocalClient, store: Store, flow: Flow) -> None:
-    """What was open in a flow run that has crashed gets an event like all others."""
-    run = _run(api, flow)
-    record = _recorded(run, StateType.PENDING, StateType.RUNNING)
-    api.call(RECORD, body=Records(task_runs=[record]))
-    store.write(lambda tx: close_inside(tx, run.id, StateType.CRASHED))
-
-    last = events_of(store, "task-run", record.id)[-1]
-    assert last.event == "prefect.task-run.Crashed"
-    assert last.payload["intended"] == {"from": "RUNNING", "to": "CRASHED"}
-
-
 TASK_RUN_ID, FLOW_RUN_ID = uuid7(), uuid7()
 
 
@@ -306,6 +293,26 @@ def test_g13_an_event_that_cannot_be_taken_harms_only_itself(store: Store) -> No
     assert _task_run(store).state_name == "Pending"
     names = store.read(lambda tx: set(tx.execute(select(EVENT.c.event)).scalars()))
     assert {"c", "prefect.task-run.Pending"} <= names
+
+
+def test_g13_of_events_that_are_sent_together_the_sound_ones_are_stored(api: LocalClient, store: Store) -> None:
+    """The answer names the others by their place and id; what only the server says is forbidden."""
+    good, bad, forged = (Event(occurred=START, event=name, resource={"prefect.resource.id": "x"}) for name in "abc")
+    bad.related, forged.event = [{"prefect.resource.id": "y"}], "prefect.flow-run.Running"
+    unclear = replace(_news("Running", 1), payload={})
+    told = _news("Pending", 0)
+
+    with pytest.raises(ValidationFailed, match=f"2 of 4 events were refused.*{bad.id}") as refused:
+        api.call(CREATE_EVENTS, body=[bad, good, unclear, told])
+    with pytest.raises(Forbidden, match=str(forged.id)):
+        api.call(CREATE_EVENTS, body=[forged, replace(good, id=uuid7(), event="d")])
+
+    faults = refused.value.details or []
+    assert [fault["loc"] for fault in faults] == [["body", 0], ["body", 2]]
+    assert str(unclear.id) in faults[1]["msg"]
+    names = store.read(lambda tx: set(tx.execute(select(EVENT.c.event)).scalars()))
+    assert names == {"a", "d", "prefect.task-run.Pending"}
+    assert _task_run(store).state_name == "Pending"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from msgspec.structs import replace
 
 from headrace._internal.clock import ManualClock
 from headrace._internal.ids import uuid7
+from headrace.client.local import LocalClient
 from headrace.schemas.events import Event
+from headrace.schemas.recording import RECORD, Records, TaskRunRecord
+from headrace.schemas.states import State, StateType
 from headrace.server.events import hints
 from headrace.server.events.log import append
 from headrace.server.http import event_feed
@@ -83,6 +86,29 @@ def test_the_past_comes_first_and_then_what_is_new(server: str, store: Store) ->
         return past + new
 
     assert asyncio.run(scene()) == list("abcdefgh")
+
+
+def test_task_runs_that_were_recorded_are_told_of_as_prefects_clients_would(server: str, store: Store) -> None:
+    """With all of the task run and of its state, whether they are past or new."""
+
+    def record() -> None:
+        states = [State(type=StateType.PENDING, timestamp=store.read(lambda tx: tx.now))]
+        told = TaskRunRecord(id=uuid7(), task_key="load", dynamic_key="0", name="load-0", states=states)
+        LocalClient(store).call(RECORD, body=Records(task_runs=[told]))
+
+    async def scene() -> list[Any]:
+        await asyncio.to_thread(record)
+        connection = await entered(server, EVERYTHING)
+        frames = [await heard(connection)]
+        await asyncio.to_thread(record)
+        return [*frames, await heard(connection)]
+
+    for frame in asyncio.run(scene()):
+        payload = frame["event"]["payload"]
+        assert set(payload) == {"intended", "initial_state", "validated_state", "task_run"}
+        assert payload["validated_state"]["data"] is None
+        assert payload["validated_state"]["state_details"] == {}
+        assert payload["task_run"]["task_key"] == "load"
 
 
 def test_only_new_ones_are_told_when_the_past_is_not_wanted(server: str, store: Store) -> None:

@@ -38,7 +38,7 @@ from headrace.server.events.matching import bounded
 from headrace.server.operations.paging import count_of, listed
 from headrace.server.operations.pool_scope import is_any_elsewhere
 from headrace.server.operations.recording import in_parts, write_task_runs
-from headrace.server.operations.registry import implements
+from headrace.server.operations.registry import Refusal, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.store.json_functions import member
 from headrace.server.store.tables import EVENT, FLOW_RUN, TASK_RUN
@@ -77,13 +77,19 @@ _TASK_RUN = "prefect.task-run."
 
 
 @implements(CREATE_EVENTS, access="events:write")
-def create_events(tx: Tx, body: list[Event]) -> None:
-    """Write events; all of them or none."""
-    if any(is_forged(event) for event in body):
-        raise Forbidden("Some of these events are the server's own to write. Give yours another name.")
-    refused = record_events(tx, body)
-    if refused:
-        raise ValidationFailed(f"The event {refused[0].id} cannot be stored: {refused[0].reason}")
+def create_events(tx: Tx, body: list[Event]) -> Refusal | None:
+    """Write events. Those that cannot be taken are named in the answer, and all others are stored."""
+    reasons = {one.id: one.reason for one in record_events(tx, body)}
+    faults = [
+        {"type": "value_error", "loc": ["body", place], "msg": f"The event {event.id} was refused: {reasons[event.id]}"}
+        for place, event in enumerate(body)
+        if event.id in reasons
+    ]
+    if not faults:
+        return None
+    message = f"{len(faults)} of {len(body)} events were refused, all others are stored. {faults[0]['msg']}"
+    forged = any(map(is_forged, body))
+    return Refusal(Forbidden(message) if forged else ValidationFailed(message, faults))  # G13
 
 
 def record_events(tx: Tx, events: Sequence[Event]) -> list[RefusedRecord]:
