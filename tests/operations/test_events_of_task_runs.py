@@ -146,6 +146,19 @@ def test_g8_each_tells_of_its_task_run_as_it_was_at_that_state(api: LocalClient,
     assert [one.get("end_time") for one in told] == [None] * 4 + ["2026-01-01T00:00:13.500000Z"]
 
 
+def test_g8_states_of_one_moment_keep_their_order(api: LocalClient, run_id: UUID) -> None:
+    """A clock may give two states the same microsecond."""
+    record = _recorded(run_id)
+    record.states[1].timestamp = record.states[0].timestamp
+    api.call(RECORD, body=Records(task_runs=[record]))
+
+    pending, running, *_ = _read(api)
+
+    assert (pending.event, running.event) == ("prefect.task-run.Pending", "prefect.task-run.Running")
+    assert (pending.follows, running.follows) == (None, pending.id)
+    assert (running.payload["intended"]["from"], running.payload["task_run"]["run_count"]) == ("PENDING", 1)
+
+
 def test_g8_they_say_the_same_when_the_states_come_one_by_one(api: LocalClient, run_id: UUID) -> None:
     """What was the state before is then read from the database."""
     record = _recorded(run_id)

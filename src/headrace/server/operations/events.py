@@ -197,7 +197,7 @@ def _record(event: Event) -> TaskRunRecord:
         more = {"id": run_id, "flow_run_id": flow_run_id, "states": [state], "epoch": 0}  # these clients know no epochs
         return msgspec.convert({**told, **more}, TaskRunRecord, strict=False)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise ValidationFailed(f"The event {event.id} does not describe a state of a task run: {error}") from error
+        raise ValidationFailed(f"It does not describe a state of a task run: {error}") from error
 
 
 def _flow_run(related: Iterable[dict[str, str]]) -> UUID | None:

@@ -203,8 +203,8 @@ def _as_it_was(record: TaskRunRecord) -> Iterator[tuple[State, int, float]]:
     The record says so for the last one. It is counted back from there.
     """
     runs, ran, later = record.run_count, record.total_run_time, None
-    found = []
-    for state in sorted(record.states, key=_moment, reverse=True):
+    states, found = sorted(record.states, key=_moment), []
+    for state in reversed(states):
         if later is not None and later.type is StateType.RUNNING:
             runs = max(runs - 1, 0)
         if later is not None and state.type is StateType.RUNNING:
