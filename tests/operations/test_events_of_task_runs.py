@@ -7,19 +7,21 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import update
+from sqlalchemy.event import listen
 
 from headrace._internal.clock import ManualClock
 from headrace._internal.ids import uuid7
 from headrace.client.local import LocalClient
-from headrace.schemas.events import READ_EVENTS, ReceivedEvent
+from headrace.schemas.events import READ_EVENTS, ReadEvents, ReceivedEvent
 from headrace.schemas.flow_runs import CREATE_FLOW_RUN, DELETE_FLOW_RUN
 from headrace.schemas.flows import CREATE_FLOW
 from headrace.schemas.recording import RECORD, Records, TaskRunRecord
 from headrace.schemas.states import State, StateDetails, StateType
 from headrace.schemas.task_runs import DELETE_TASK_RUN, Parameter, TaskRunPolicy
 from headrace.server.operations.closing import close_inside
+from headrace.server.operations.events import read_events
 from headrace.server.store.tables import TASK_RUN
-from headrace.server.store.transaction import Store
+from headrace.server.store.transaction import Store, Tx
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 RESULT = {"storage_key": "k", "expiration": None, "serializer": {"type": "pickle"}}
@@ -189,6 +191,26 @@ def test_they_stay_when_their_run_is_deleted_and_can_be_searched(api: LocalClien
 
     assert _read(api) == before
     assert len(_read(api, text={"query": "load-1a2b"})) == 5
+
+
+def test_a_page_of_them_is_read_by_two_statements(api: LocalClient, store: Store, run_id: UUID) -> None:
+    """One counts and one reads, however many there are."""
+
+    def statements() -> int:
+        seen: list[object] = []
+
+        def read(tx: Tx) -> None:
+            listen(tx.connection, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+            read_events(tx, ReadEvents())
+
+        store.read(read)
+        return len(seen)
+
+    api.call(RECORD, body=Records(task_runs=[_recorded(run_id)]))
+    few = statements()
+    api.call(RECORD, body=Records(task_runs=[replace(_recorded(run_id), dynamic_key=str(key)) for key in range(1, 9)]))
+
+    assert (few, statements()) == (2, 2)
 
 
 def test_g6_what_the_server_ends_is_told_of_as_fully(
