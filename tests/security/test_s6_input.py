@@ -109,15 +109,20 @@ def test_s6_every_operation_has_a_limit_of_size(url: str) -> None:
     assert ask(url, "POST", "/flows/", b" " * (limits.body_bytes + 1)).status == 413
 
 
+def packed(data: bytes) -> bytes:
+    """Packed without the time: it would get into the names of tests, which test processes compare."""
+    return gzip.compress(data, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("encoding", "body", "status"),
     [
         ("gzip", b"no gzip at all", 400),
-        ("gzip", gzip.compress(b"{}")[:-4], 400),
-        ("gzip", gzip.compress(b"{}") + b"more", 400),
-        ("gzip", gzip.compress(gzip.compress(b"{}")), 422),
+        ("gzip", packed(b"{}")[:-4], 400),
+        ("gzip", packed(b"{}") + b"more", 400),
+        ("gzip", packed(packed(b"{}")), 422),
         ("br", b"{}", 415),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), 415),
+        ("gzip, gzip", packed(packed(b"{}")), 415),
         ("zip", b"{}", 415),
     ],
 )
