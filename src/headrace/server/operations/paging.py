@@ -11,7 +11,7 @@ from sqlalchemy import Row, Select, Table, select
 
 from headrace.exceptions import ValidationFailed
 from headrace.server.store.filters import counted, ordered, walked
-from headrace.server.store.long_lists import among
+from headrace.server.store.long_lists import among_packed, packed
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
@@ -82,9 +82,10 @@ def page_rows(
     """
     chosen, keys = narrow(statement), narrow(select(table.c.id))
     if tx.dialect == "sqlite" and keys.whereclause is not None:
-        found = tx.execute(keys.limit(FEW + 1)).scalars().all()
-        few = len(found) <= FEW
-        chosen = statement.where(among(table.c.id, found) if few else walked(keys.whereclause, table))
+        found = tx.execute(keys.with_only_columns(packed(table.c.id)).limit(FEW + 1)).scalars().all()
+        few = among_packed(table.c.id, found) if len(found) <= FEW else walked(keys.whereclause, table)
+        page = ordered(select(table.c.id).where(few), table, sort).limit(limit).offset(offset)
+        return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, sort))  # sorted without the whole rows
     return tx.execute(ordered(chosen, table, sort).limit(limit).offset(offset))
 
 
