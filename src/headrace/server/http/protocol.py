@@ -1,10 +1,11 @@
-"""Bounds for what a connection may cost before its request is known: uvicorn's protocol has none.  # G14
+"""Uvicorn's protocol with bounds for what a connection may cost before its request is known, and fewer writes.  # G14
 
 The head of a request (its first line and headers) has a size and a time; a connection that says nothing at all has the
 same time. What comes after the head is bounded in `bodies`, and idle connections by uvicorn's keep-alive.
 """
 
 import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -12,6 +13,41 @@ HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 20.0
 CONNECTIONS = 4_000
 """Connections that may be open at once; further ones are closed at once."""
+
+
+class JoinedWrites:
+    """A transport that sends what is written in one turn of the event loop together.
+
+    Uvicorn writes the head of an answer and its body one after the other, which would be two system calls here and two
+    wake-ups of the client.
+
+    Args:
+        transport: what writes in the end, and does everything else.
+        loop: its event loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Have `data` sent at the end of this turn."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what was written, and close."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -23,7 +59,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        super().connection_made(transport)
+        super().connection_made(JoinedWrites(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > CONNECTIONS:
             transport.abort()
             return

@@ -48,7 +48,7 @@ _BY_KEY = SELECT_FLOW_RUNS.where(
     FLOW_RUN.c.flow_id == bindparam("flow"), FLOW_RUN.c.idempotency_key == bindparam("key")
 )
 _INSERT = FLOW_RUN.insert()
-_FLOW_LABELS = select(FLOW.c.labels).where(FLOW.c.id == bindparam("flow"))
+_FLOW = select(FLOW.c.name, FLOW.c.labels).where(FLOW.c.id == bindparam("flow"))
 
 
 def find_flow_run(tx: Tx, id: UUID) -> FlowRun:
@@ -66,8 +66,8 @@ def find_flow_run(tx: Tx, id: UUID) -> FlowRun:
 @implements(CREATE_FLOW_RUN, access="runs:write")
 def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
     """Create a flow run; one idempotency key of a flow gives one run, however often it is asked for."""
-    flow_labels = tx.execute(_FLOW_LABELS, {"flow": body.flow_id}).scalar_one_or_none()
-    if flow_labels is None:
+    flow: Any = tx.execute(_FLOW, {"flow": body.flow_id}).one_or_none()
+    if flow is None:
         raise ObjectNotFound("Flow", body.flow_id)
     queue_id, queue_name, pool_id = _place(tx, body.work_pool_name, body.work_queue_name)
     _check_job_variables(tx, queue_id, body.job_variables, complete=False)
@@ -81,13 +81,13 @@ def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
         "empirical_policy": body.empirical_policy,
         "job_variables": body.job_variables or {},
         "tags": body.tags,
-        "labels": {**flow_labels, "prefect.flow.id": str(body.flow_id), **(body.labels or {})},
+        "labels": {**flow.labels, "prefect.flow.id": str(body.flow_id), **(body.labels or {})},
         "idempotency_key": body.idempotency_key,
         "infrastructure_document_id": body.infrastructure_document_id,
         "work_queue_name": queue_name,
         "work_queue_id": queue_id,
     }
-    state = insert_flow_run(tx, values, body.state)
+    state = insert_flow_run(tx, values, body.state, flow.name)
     if state is None:
         return Existing(find_run_by_key(tx, body.flow_id, body.idempotency_key))
     return flow_run_of(values, state, tx.now, work_pool_name=body.work_pool_name, work_pool_id=pool_id)
@@ -116,13 +116,14 @@ def new_run(tx: Tx, *, flow_id: UUID, name: str | None) -> dict[str, Any]:
     }
 
 
-def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any) -> State | None:
+def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: str | None = None) -> State | None:
     """Insert a flow run with its first state.
 
     Args:
         tx: a writing transaction.
         values: its columns, to which those that follow from the state are added.
         proposed: its first state; Pending when None.
+        flow: the name of its flow, where that is known: it need not be looked up then.
 
     Returns:
         The state; None when the flow has a run of this idempotency key already, and nothing was written.
@@ -132,7 +133,7 @@ def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any) -> State | No
         tx.execute(_INSERT, values)
     elif not insert_ignore(tx, FLOW_RUN, [values], index=["flow_id", "idempotency_key"]):
         return None
-    add_first_flow_run_state(tx, values, state)
+    add_first_flow_run_state(tx, values, state, flow)
     return state
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from msgspec.structs import asdict
@@ -85,7 +85,25 @@ _IN_FORCE = (
 _AROUND_SOME = _AROUND.where(FLOW_RUN.c.id.in_(bindparam("run_ids", expanding=True)))
 
 
-def tell_of_flow_run(tx: Tx, run_id: UUID, written: State, before: State | None, *, forced: bool) -> None:
+class NewRun(NamedTuple):
+    """What the event of a new flow run says, when it belongs to nothing but a flow; as a row of `_AROUND`."""
+
+    id: UUID
+    name: str
+    run_count: int
+    tags: Sequence[str]
+    created_by: Mapping[str, Any] | None
+    flow_id: UUID
+    flow: str
+    deployment_id: None = None
+    queue_id: None = None
+    pool_id: None = None
+    parent_task_run_id: None = None
+
+
+def tell_of_flow_run(
+    tx: Tx, run_id: UUID, written: State, before: State | None, *, forced: bool, new: NewRun | None = None
+) -> None:
     """Write the event that a flow run has got a state.
 
     Args:
@@ -94,8 +112,9 @@ def tell_of_flow_run(tx: Tx, run_id: UUID, written: State, before: State | None,
         written: its state.
         before: the state it had.
         forced: whether the state was forced on it, or it has left a final one: then the event names who did so.
+        new: what the event says of the run, where that is known already; else it is looked up.
     """
-    row: Any = tx.execute(_AROUND_ONE, {"run_id": run_id}).one()
+    row: Any = new or tx.execute(_AROUND_ONE, {"run_id": run_id}).one()
     labels = _state_labels("flow-run", run_id, row.name, row.run_count, written)
     if forced:
         labels[FORCED_BY] = tx.caller.name

@@ -34,7 +34,7 @@ from headrace.server.events import hints
 from headrace.server.operations.effects import carry_out
 from headrace.server.operations.facts import find_task_run, flow_run_facts, lock_flow_run, task_run_facts, times
 from headrace.server.operations.rows import kept_data, set_details
-from headrace.server.operations.run_events import tell_of_flow_run
+from headrace.server.operations.run_events import NewRun, tell_of_flow_run
 from headrace.server.rules.change import Change, FlowRunNow, Policy, TaskRunNow, Verdict, decide, with_details
 from headrace.server.rules.columns import (
     AttemptColumns,
@@ -205,10 +205,24 @@ def first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], proposed: Sta
     return state
 
 
-def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: State) -> None:
-    """Write the first state of a flow run whose row, `values`, is there already, and tell who waits for it."""
+_OF_ITSELF = ("id", "name", "run_count", "tags", "created_by", "flow_id")
+_BELONGINGS = ("deployment_id", "work_queue_id", "parent_task_run_id")
+
+
+def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: State, flow: str | None = None) -> None:
+    """Write the first state of a flow run whose row, `values`, is there already, and tell who waits for it.
+
+    Args:
+        tx: a writing transaction.
+        values: the row.
+        state: from `first_flow_run_state`.
+        flow: the name of its flow, where that is known.
+    """
     tx.execute(_INSERT_FLOW_RUN_STATE, flow_run_state_row(values["id"], state, values["state_index"]))
-    tell_of_flow_run(tx, values["id"], state, None, forced=False)
+    new = None
+    if flow is not None and not any(values.get(name) for name in _BELONGINGS):
+        new = NewRun(**{name: values[name] for name in _OF_ITSELF}, flow=flow)
+    tell_of_flow_run(tx, values["id"], state, None, forced=False, new=new)
     _tell_others(tx, values["id"], values.get("parent_task_run_id"), values.get("work_queue_id"), state)
 
 
