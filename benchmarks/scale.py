@@ -103,8 +103,10 @@ def state_of(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def flow_run(n: int, began: datetime) -> dict[str, Any]:
-    """The `n`-th flow run. Two in three have tags, and one in ten thousand a rare one."""
+    """The `n`-th flow run. Two in three have tags, one in 300 a seldom one, and one in 10 000 a rare one."""
     tags = ["rare"] if n % 10_000 == 17 else [] if n % 3 == 0 else [f"team-{n % 7}", "nightly"]
+    if n % 300 == 1:
+        tags.append("seldom")
     return {
         "id": made_id(RUN, n, began),
         "created": began,
@@ -128,8 +130,9 @@ def flow_run(n: int, began: datetime) -> dict[str, Any]:
 
 
 def task_run(n: int, run_id: UUID, began: datetime) -> dict[str, Any]:
-    """The `n`-th task run."""
+    """The `n`-th task run. One in three has tags, and one in fifty thousand a rare one."""
     key = f"step-{n % TASKS}"
+    tags = ["rare"] if n % 50_000 == 17 else [f"team-{n % 77}", "io"] if n % 3 == 1 else []
     return {
         "id": made_id(TASK, n, began),
         "created": began,
@@ -140,7 +143,7 @@ def task_run(n: int, run_id: UUID, began: datetime) -> dict[str, Any]:
         "dynamic_key": "0",
         "task_inputs": {},
         "empirical_policy": {},
-        "tags": [],
+        "tags": tags,
         "labels": {},
         "flow_run_run_count": 1,
         "state_id": made_id(TASK_STATE, n, began),
@@ -183,6 +186,11 @@ def related_of(event: dict[str, Any]) -> dict[str, Any]:
     return ids | {"role": labels["prefect.resource.role"]}
 
 
+def tags_of(runs: Rows) -> Rows:
+    """The rows of the index of their tags."""
+    return ({"tag": tag, "run_id": run["id"]} for run in runs for tag in run["tags"])
+
+
 def big_things(runs: int) -> Iterator[tuple[str, Rows]]:
     """Flow runs and what they left behind."""
     step = (NOW - START) / runs
@@ -195,9 +203,11 @@ def big_things(runs: int) -> Iterator[tuple[str, Rows]]:
                 yield n * each + part, run_id, began + timedelta(seconds=part)
 
     yield "flow_run", (flow_run(n, moment) for n, _, moment in moments(1))
+    yield "flow_run_tag", tags_of(flow_run(n, moment) for n, _, moment in moments(1))
     states = ((made_id(RUN, n, moment), flow_run(n, moment)) for n, _, moment in moments(1))
     yield "flow_run_state", (state_of(run) | {"flow_run_id": id, "state_index": 1} for id, run in states)
     yield "task_run", (task_run(*each) for each in moments(TASKS))
+    yield "task_run_tag", tags_of(task_run(*each) for each in moments(TASKS))
     tasks = (task_run(*each) for each in moments(TASKS))
     yield "task_run_state", (state_of(task) | {"task_run_id": task["id"]} for task in tasks)
     yield "log", (log_line(*each) for each in moments(LINES))

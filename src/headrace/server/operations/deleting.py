@@ -14,10 +14,12 @@ from headrace.server.store.tables import (
     FLOW_RUN,
     FLOW_RUN_INPUT,
     FLOW_RUN_STATE,
+    FLOW_RUN_TAG,
     LOG,
     SLOT_LEASE,
     TASK_RUN,
     TASK_RUN_STATE,
+    TASK_RUN_TAG,
 )
 from headrace.server.store.transaction import Tx
 
@@ -33,6 +35,8 @@ def delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
 def _delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
     tasks = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id.in_(ids))
     tx.execute(delete(TASK_RUN_STATE).where(TASK_RUN_STATE.c.task_run_id.in_(tasks)))
+    tx.execute(delete(TASK_RUN_TAG).where(TASK_RUN_TAG.c.run_id.in_(tasks)))
+    tx.execute(delete(FLOW_RUN_TAG).where(FLOW_RUN_TAG.c.run_id.in_(ids)))
     held = or_(SLOT_LEASE.c.holder_id.in_(ids), SLOT_LEASE.c.holder_id.in_(tasks))
     free(tx, delete(SLOT_LEASE).where(held))
     for table in (TASK_RUN, LOG, FLOW_RUN_STATE, FLOW_RUN_INPUT):
@@ -43,6 +47,7 @@ def _delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
 def delete_task_runs(tx: Tx, ids: Sequence[UUID]) -> int:
     """Delete task runs with their states and log lines; returns how many there were."""
     tx.execute(delete(TASK_RUN_STATE).where(TASK_RUN_STATE.c.task_run_id.in_(ids)))
+    tx.execute(delete(TASK_RUN_TAG).where(TASK_RUN_TAG.c.run_id.in_(ids)))
     tx.execute(delete(LOG).where(LOG.c.task_run_id.in_(ids)))
     free(tx, delete(SLOT_LEASE).where(SLOT_LEASE.c.holder_id.in_(ids)))
     return tx.execute(delete(TASK_RUN).where(TASK_RUN.c.id.in_(ids))).rowcount

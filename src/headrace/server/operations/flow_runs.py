@@ -1,12 +1,13 @@
 """Flow runs: creating, reading, changing, deleting and finding them. Their states are changed in `states`."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, bindparam, select, update
+from sqlalchemy import Row, Select, bindparam, delete, select, update
 
 from headrace._internal.ids import uuid7
 from headrace._internal.names import random_name
@@ -37,10 +38,11 @@ from headrace.server.operations.deleting import delete_flow_runs
 from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, flow_run_of, read_flow_run_row
+from headrace.server.operations.tagged import index_tags, narrowed, run_ids
 from headrace.server.operations.transitions import add_first_flow_run_state, first_flow_run_state
 from headrace.server.store.filters import scoped, where
 from headrace.server.store.statements import insert_ignore
-from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, WORK_POOL, WORK_QUEUE
+from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, FLOW_RUN_TAG, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
 
 _ONE = SELECT_FLOW_RUNS.where(FLOW_RUN.c.id == bindparam("run_id"))
@@ -133,6 +135,7 @@ def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: str | N
         tx.execute(_INSERT, values)
     elif not insert_ignore(tx, FLOW_RUN, [values], index=["flow_id", "idempotency_key"]):
         return None
+    index_tags(tx, FLOW_RUN_TAG, [(values["id"], values["tags"])])
     add_first_flow_run_state(tx, values, state, flow)
     return state
 
@@ -169,6 +172,9 @@ def update_flow_run(tx: Tx, id: UUID, body: FlowRunUpdate) -> None:
         _check_new_job_variables(tx, id, changes["job_variables"])
     if not tx.execute(update(FLOW_RUN).where(FLOW_RUN.c.id == id).values(updated=tx.now, **changes)).rowcount:
         raise ObjectNotFound("Flow run", id)
+    if "tags" in changes:
+        tx.execute(delete(FLOW_RUN_TAG).where(FLOW_RUN_TAG.c.run_id == id))
+        index_tags(tx, FLOW_RUN_TAG, [(id, changes["tags"])])
 
 
 def _check_new_job_variables(tx: Tx, id: UUID, variables: dict[str, Any] | None) -> None:
@@ -236,7 +242,8 @@ def chosen_flow_runs(statement: Select[Any], body: Any) -> Select[Any]:
 
 def flow_run_rows(tx: Tx, statement: Select[Any], body: Any, limit: int, offset: int) -> Iterable[Row[Any]]:
     """The rows of one page of the flow runs that the filters of a body choose, in its order."""
-    return page_rows(tx, statement, lambda one: chosen_flow_runs(one, body), FLOW_RUN, body.sort, limit, offset)
+    narrow = partial(chosen_flow_runs, body=narrowed(tx, body))
+    return page_rows(tx, statement, narrow, FLOW_RUN, body.sort, limit, offset)
 
 
 @implements(READ_FLOW_RUNS, access="runs:read")
@@ -252,11 +259,11 @@ def paginate_flow_runs(tx: Tx, body: PaginateFlowRuns) -> FlowRunPaginationRespo
     limit = page_size(body.limit)
     rows = flow_run_rows(tx, SELECT_FLOW_RUNS, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
-    facts = page_facts(tx, chosen_flow_runs(select(FLOW_RUN.c.id), body), body.page, limit)
+    facts = page_facts(tx, run_ids(tx, FLOW_RUN, body, chosen_flow_runs), body.page, limit)
     return FlowRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_FLOW_RUNS, access="runs:read")
 def count_flow_runs(tx: Tx, body: CountFlowRuns) -> int:
     """How many flow runs filters find."""
-    return count_of(tx, chosen_flow_runs(select(FLOW_RUN.c.id), body))
+    return count_of(tx, run_ids(tx, FLOW_RUN, body, chosen_flow_runs))

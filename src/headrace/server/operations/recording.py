@@ -33,9 +33,10 @@ from headrace.server.operations.logs import LINES, tell_of_lines
 from headrace.server.operations.registry import implements
 from headrace.server.operations.run_events import states_before, tell_of_task_runs
 from headrace.server.operations.slots import free
+from headrace.server.operations.tagged import index_tags
 from headrace.server.operations.transitions import task_run_state_row
 from headrace.server.store.statements import Columns, insert_ignore, upsert
-from headrace.server.store.tables import LOG, SLOT_LEASE, TASK_RUN, TASK_RUN_STATE
+from headrace.server.store.tables import LOG, SLOT_LEASE, TASK_RUN, TASK_RUN_STATE, TASK_RUN_TAG
 from headrace.server.store.transaction import Tx
 
 RecordT = TypeVar("RecordT", TaskRunRecord, LogRecord, Event)
@@ -178,6 +179,7 @@ def write_task_runs(tx: Tx, records: Sequence[TaskRunRecord], careful: bool) -> 
     upsert(tx, TASK_RUN, rows, index=_ID, update=_NEWS, where=_newer, counted=False)
     states = [task_run_state_row(record.id, state) for record in records for state in record.states]
     insert_ignore(tx, TASK_RUN_STATE, states, index=_ID, counted=False)
+    index_tags(tx, TASK_RUN_TAG, ((record.id, record.tags) for record in records))
     tagged = [record.id for record, newest in told if record.tags and newest.type in FINAL]
     if tagged:
         free(tx, _FREE_SLOTS, {"ids": tagged})

@@ -35,11 +35,12 @@ from headrace.server.operations.deleting import delete_task_runs
 from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_TASK_RUNS, read_task_run_row
+from headrace.server.operations.tagged import index_tags, narrowed, run_ids
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.operations.transitions import add_first_task_run_state, first_task_run_state
 from headrace.server.store.filters import scoped
 from headrace.server.store.statements import insert_ignore
-from headrace.server.store.tables import FLOW_RUN, TASK_RUN
+from headrace.server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_TAG
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
@@ -86,6 +87,7 @@ def create_task_run(tx: Tx, body: TaskRunCreate) -> TaskRun | Existing:
     }
     state = first_task_run_state(tx, values, body.state)
     if insert_ignore(tx, TASK_RUN, [values]):
+        index_tags(tx, TASK_RUN_TAG, [(values["id"], body.tags)])
         add_first_task_run_state(tx, values, state)
         if state.type is StateType.SCHEDULED and state.state_details.deferred:
             deliver(tx, values["id"], body.task_key, state.id, state.state_details.scheduled_time or tx.now)
@@ -149,7 +151,7 @@ def chosen_task_runs(statement: Select[Any], body: Any) -> Select[Any]:
 
 
 def _rows(tx: Tx, body: ReadTaskRuns | PaginateTaskRuns, limit: int, offset: int) -> Iterable[Row[Any]]:
-    narrow = partial(chosen_task_runs, body=body)
+    narrow = partial(chosen_task_runs, body=narrowed(tx, body))
     return page_rows(tx, SELECT_TASK_RUNS, narrow, TASK_RUN, body.sort, limit, offset)
 
 
@@ -166,11 +168,11 @@ def paginate_task_runs(tx: Tx, body: PaginateTaskRuns) -> TaskRunPaginationRespo
     limit = page_size(body.limit)
     rows = _rows(tx, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_task_run_row(row, tx.now), "task run")
-    facts = page_facts(tx, chosen_task_runs(select(TASK_RUN.c.id), body), body.page, limit)
+    facts = page_facts(tx, run_ids(tx, TASK_RUN, body, chosen_task_runs), body.page, limit)
     return TaskRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_TASK_RUNS, access="runs:read")
 def count_task_runs(tx: Tx, body: CountTaskRuns) -> int:
     """How many task runs filters find."""
-    return count_of(tx, chosen_task_runs(select(TASK_RUN.c.id), body))
+    return count_of(tx, run_ids(tx, TASK_RUN, body, chosen_task_runs))

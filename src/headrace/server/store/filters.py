@@ -69,18 +69,24 @@ def where(table: Table, chosen: Struct | None) -> Condition:
     """
     if chosen is None:
         return true()
-    parts = [_field(table, name, value) for name, value in _given(chosen)]
-    return _joined(parts, chosen)
+    parts = [_field(table, name, value) for name, value in given(chosen)]
+    condition = _joined(parts, chosen)
+    return _tested(condition, table, {"id"}) if _names_ids(chosen) else condition
 
 
-def _given(chosen: Struct) -> list[tuple[str, Any]]:
+def given(chosen: Struct) -> list[tuple[str, Any]]:
+    """The fields of a filter that are set, but for its operator.
+
+    Raises:
+        ValidationFailed: one is a list of too many values.
+    """
     fields = ((name, getattr(chosen, name)) for name in chosen.__struct_fields__ if name != "operator")
-    given = [(name, value) for name, value in fields if value is not None]
+    found = [(name, value) for name, value in fields if value is not None]
     most = get_settings().server.limits.filter_ids
-    for name, value in given:
+    for name, value in found:
         if isinstance(value, list) and len(value) > most:
             raise ValidationFailed(f"A filter takes at most {most} values; {name!r} has {len(value)}.")  # S7
-    return given
+    return found
 
 
 def _joined(parts: Sequence[Condition], chosen: Struct) -> Condition:
@@ -99,7 +105,7 @@ def _field(table: Table, name: str, leaf: Any) -> Condition:
 
 
 def _leaf(column: Column, leaf: Struct) -> Condition:
-    return _joined([_OPERATORS[name](column, value) for name, value in _given(leaf)], leaf)
+    return _joined([_OPERATORS[name](column, value) for name, value in given(leaf)], leaf)
 
 
 def begins_with(column: Column, prefix: str) -> Condition:
@@ -134,7 +140,7 @@ _OPERATORS: dict[str, Callable[[Column, Any], Condition]] = {
 
 def _tags(column: Column, leaf: Any) -> Condition:
     parts = []
-    for name, value in _given(leaf):
+    for name, value in given(leaf):
         if name == "is_null_":
             parts.append(column == [] if value else column != [])
         else:
@@ -144,7 +150,7 @@ def _tags(column: Column, leaf: Any) -> Condition:
 
 def _state(table: Table) -> Callable[[Any], Condition]:
     columns = {"name": table.c.state_name, "type": table.c.state_type}
-    return lambda leaf: _joined([_leaf(columns[name], value) for name, value in _given(leaf)], leaf)
+    return lambda leaf: _joined([_leaf(columns[name], value) for name, value in given(leaf)], leaf)
 
 
 def _has_deployment(leaf: IsNull) -> Condition:
@@ -195,7 +201,7 @@ def _text(leaf: TextSearch) -> Condition:
 def _key(leaf: KeyMatch) -> Condition:
     """A key of artifacts; in its pattern `%` stands for any text and `_` for any character, as in Prefect."""
     parts: list[Condition] = []
-    for name, value in _given(leaf):
+    for name, value in given(leaf):
         if name == "exists_":
             parts.append(ARTIFACT.c.key.is_not(None) if value else ARTIFACT.c.key.is_(None))
         else:
@@ -281,15 +287,16 @@ def scoped(
         table: the table it selects from.
         flows: the filter of flows; the others likewise.
     """
-    given = (
-        (FLOW, flows),
-        (FLOW_RUN, flow_runs),
-        (TASK_RUN, task_runs),
-        (DEPLOYMENT, deployments),
-        (WORK_POOL, work_pools),
-        (WORK_QUEUE, work_pool_queues),
-    )
-    for other, chosen in given:
+    filters = {
+        FLOW: flows,
+        FLOW_RUN: flow_runs,
+        TASK_RUN: task_runs,
+        DEPLOYMENT: deployments,
+        WORK_POOL: work_pools,
+        WORK_QUEUE: work_pool_queues,
+    }
+    own = filters.get(table)
+    for other, chosen in filters.items():
         if chosen is None:
             continue
         condition = where(other, chosen)
@@ -299,17 +306,24 @@ def scoped(
                 condition, path = among(path[-1][0], ids), path[:-1]
             for here, there in reversed(path):
                 condition = here.in_(select(there).where(condition))
+            condition = _tested(condition, table, {"id"}) if _names_ids(own) else condition
         statement = statement.where(condition)
     return statement
 
 
 def _only_ids(chosen: Struct) -> Sequence[UUID] | None:
     """The ids a filter asks for, if it asks for nothing else: then the rows they belong to need not be looked at."""
-    (name, leaf), *more = _given(chosen) or [("", None)]
+    (name, leaf), *more = given(chosen) or [("", None)]
     if name != "id" or more:
         return None
-    (operator, ids), *more = _given(leaf) or [("", None)]
+    (operator, ids), *more = given(leaf) or [("", None)]
     return ids if operator == "any_" and not more else None
+
+
+def _names_ids(chosen: Any) -> bool:
+    """Whether a filter asks for certain ids, be it for more than that: then nothing finds its rows as quickly."""
+    ids = getattr(chosen, "id", None)
+    return getattr(ids, "any_", None) is not None and getattr(chosen, "operator", Operator.and_) is Operator.and_
 
 
 def ordered(statement: Select[Any], table: Table, sort: StrEnum) -> Select[Any]:
@@ -336,9 +350,14 @@ class unindexed(FunctionElement[Any]):
     name = "unindexed"
 
 
-@compiles(unindexed)
+@compiles(unindexed, "sqlite")
 def _unindexed(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
     return f"+{compiler.process(element.clauses, **options)}"
+
+
+@compiles(unindexed, "postgresql")
+def _as_it_is(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:  # it knows by itself
+    return compiler.process(element.clauses, **options)
 
 
 def walked(condition: Condition, table: Table) -> Condition:
@@ -346,9 +365,12 @@ def walked(condition: Condition, table: Table) -> Condition:
 
     Times are left to the database, and so is what has an index in the order of time.
     """
+    return _tested(condition, table, _IN_ORDER)
 
+
+def _tested(condition: Condition, table: Table, found_by: set[str]) -> Condition:
     def replace(element: Any, **_: Any) -> Any:
-        held_back = getattr(element, "table", None) is table and element.name not in _IN_ORDER
+        held_back = getattr(element, "table", None) is table and element.name not in found_by
         return unindexed(element) if held_back else None
 
     return replacement_traverse(condition, {}, replace)

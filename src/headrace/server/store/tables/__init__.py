@@ -11,6 +11,7 @@ from headrace.server.store.tables.events import EVENT, EVENT_CURSOR, EVENT_RELAT
 from headrace.server.store.tables.flows import FLOW, FLOW_RUN, FLOW_RUN_INPUT, FLOW_RUN_STATE
 from headrace.server.store.tables.metadata import METADATA
 from headrace.server.store.tables.small_things import SAVED_SEARCH, VARIABLE
+from headrace.server.store.tables.tags import FLOW_RUN_TAG, TASK_RUN_TAG
 from headrace.server.store.tables.task_runs import LOG, TASK_DELIVERY, TASK_RUN, TASK_RUN_STATE
 from headrace.server.store.tables.work_pools import CLEANUP_DELIVERY, WORK_POOL, WORK_QUEUE, WORKER
 
@@ -35,6 +36,7 @@ __all__ = [
     "FLOW_RUN",
     "FLOW_RUN_INPUT",
     "FLOW_RUN_STATE",
+    "FLOW_RUN_TAG",
     "LOG",
     "METADATA",
     "SAVED_SEARCH",
@@ -43,6 +45,7 @@ __all__ = [
     "TASK_DELIVERY",
     "TASK_RUN",
     "TASK_RUN_STATE",
+    "TASK_RUN_TAG",
     "VARIABLE",
     "WORKER",
     "WORK_POOL",

@@ -381,6 +381,16 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "flow_run_tag",
+        sa.Column("tag", sa.String(), nullable=False),
+        sa.Column("run_id", Id(), nullable=False),
+        sa.PrimaryKeyConstraint("tag", "run_id", name=op.f("pk_flow_run_tag")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("flow_run_tag", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_flow_run_tag__run_id"), ["run_id"], unique=False)
+
+    op.create_table(
         "log",
         sa.Column("id", Id(), nullable=False),
         sa.Column("created", Moment(), nullable=False),
@@ -511,6 +521,16 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_task_run_state__task_run_id_timestamp"), ["task_run_id", "timestamp"], unique=False
         )
+
+    op.create_table(
+        "task_run_tag",
+        sa.Column("tag", sa.String(), nullable=False),
+        sa.Column("run_id", Id(), nullable=False),
+        sa.PrimaryKeyConstraint("tag", "run_id", name=op.f("pk_task_run_tag")),
+        sqlite_with_rowid=False,
+    )
+    with op.batch_alter_table("task_run_tag", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_task_run_tag__run_id"), ["run_id"], unique=False)
 
     op.create_table(
         "variable",

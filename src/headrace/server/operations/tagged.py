@@ -1,0 +1,94 @@
+"""The index of the tags of runs: writing it, and finding runs by it.
+
+It serves two questions: which runs have a tag that few have, and how many have a tag. It only narrows what is looked
+at: the tags in the rows decide. Where many runs have a tag each of them is asked, as the ids of a million runs would
+be collected before the first of them is looked at.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Select, Table, select
+
+from headrace.schemas.filters import IdIn, Operator
+from headrace.server.store.filters import given
+from headrace.server.store.long_lists import among
+from headrace.server.store.statements import insert_ignore
+from headrace.server.store.tables import FLOW_RUN_TAG, TASK_RUN_TAG
+from headrace.server.store.tables.tags import LONGEST
+from headrace.server.store.transaction import Tx
+from headrace.settings import get_settings
+
+BodyT = TypeVar("BodyT", bound=Struct)
+
+SELDOM = 5_000
+"""So many runs at most have a tag that is looked up, which takes some twenty milliseconds."""
+_MOST = 10
+"""So many of the tags that a run must all have are asked about."""
+_INDEXES = {"flow_runs": FLOW_RUN_TAG, "task_runs": TASK_RUN_TAG}
+_PAGING = {"limit", "page", "sort"}
+
+
+def index_tags(tx: Tx, index: Table, runs: Iterable[tuple[UUID, Sequence[str]]]) -> None:
+    """Write which tags runs have, in the transaction that writes the runs; without tags it does nothing.
+
+    Args:
+        tx: a writing transaction.
+        index: FLOW_RUN_TAG or TASK_RUN_TAG.
+        runs: ids and tags.
+    """
+    rows = [{"tag": tag, "run_id": id} for id, tags in runs if tags for tag in tags if len(tag) <= LONGEST]
+    insert_ignore(tx, index, rows, counted=False)
+
+
+def narrowed(tx: Tx, body: BodyT) -> BodyT:
+    """A body whose filters of runs name the ids of those that have a tag, if it asks for one that few have."""
+    for name, index in _INDEXES.items():
+        chosen = getattr(body, name)
+        ids = None if chosen is None or chosen.tags is None else _seldom(tx, index, chosen)
+        if ids is not None:
+            body = replace(body, **{name: replace(chosen, id=IdIn(any_=ids))})
+    return body
+
+
+def _seldom(tx: Tx, index: Table, chosen: Any) -> list[UUID] | None:
+    tags, most = chosen.tags, min(SELDOM, get_settings().server.limits.filter_ids)
+    if chosen.id is not None or Operator.or_ in (chosen.operator, tags.operator):
+        return None
+    for asked in (getattr(tags, "any_", None) or [], *([tag] for tag in (tags.all_ or [])[:_MOST])):
+        if asked and all(len(tag) <= LONGEST for tag in asked):
+            found = select(index.c.run_id).where(among(index.c.tag, asked))
+            if tx.execute(found.offset(most).limit(1)).first() is None:
+                return list(tx.execute(found).scalars())
+    return None
+
+
+def run_ids(tx: Tx, runs: Table, body: Struct, choose: Callable[[Select[Any], Any], Select[Any]]) -> Select[Any]:
+    """A select of the ids of the runs that a body chooses: from the index alone if it asks for nothing but one tag.
+
+    Args:
+        tx: the transaction.
+        runs: FLOW_RUN or TASK_RUN.
+        body: filters.
+        choose: narrows a select from runs by them.
+    """
+    name = f"{runs.name}s"
+    tag, index = _only_tag(name, body), _INDEXES[name]
+    if tag is None:
+        return choose(select(runs.c.id), narrowed(tx, body))
+    return select(index.c.run_id).where(index.c.tag == tag)
+
+
+def _only_tag(name: str, body: Any) -> str | None:
+    for field in (name, "tags"):
+        fields = [one for one in given(body) if one[0] not in _PAGING]
+        if [one for one, _ in fields] != [field]:
+            return None
+        body = fields[0][1]
+    match given(body):
+        case [("all_" | "any_", [str(tag)])] if len(tag) <= LONGEST:
+            return tag
+    return None
