@@ -87,8 +87,12 @@ def run_filters(flow: UUID, deployment: UUID) -> Iterator[tuple[str, dict[str, A
     yield "of a deployment, failed", {"deployments": {"id": any_of(deployment)}} | state("FAILED")
     yield "of a work pool", {"work_pools": {"name": any_of("pool-3")}}
     yield "of a work queue", {"work_pool_queues": {"name": any_of("queue-3")}}
-    yield "with a frequent tag", {"flow_runs": {"tags": {"all_": ["nightly"]}}}
-    yield "with a rare tag", {"flow_runs": {"tags": {"any_": ["rare"]}}}
+    for name, tag in ("frequent", "nightly"), ("rare", "rare"):
+        tagged = {"tags": {"all_": [tag]}}
+        yield f"with a {name} tag", {"flow_runs": tagged}
+        yield f"with a {name} tag, failed", {"flow_runs": tagged | state("FAILED")["flow_runs"]}
+        yield f"with a {name} tag, of the last week", {"flow_runs": tagged | since}
+    yield "with a seldom or a rare tag", {"flow_runs": {"tags": any_of("rare", "seldom")}}
     yield "with a name like", {"flow_runs": {"name": {"like_": "otter-9999"}}}
     yield "that are no subflows", {"flow_runs": {"parent_task_run_id": {"is_null_": True}}}
 
@@ -116,6 +120,12 @@ def queries(run: UUID, task: UUID, flow: UUID, deployment: UUID) -> Iterator[Que
     yield Query("task runs of a run", READ_TASK_RUNS, of_run | {"sort": "EXPECTED_START_TIME_ASC"})
     failed = {"task_runs": {"state": {"type": any_of("FAILED")}}}
     yield Query("failed task runs", READ_TASK_RUNS, failed | {"sort": "EXPECTED_START_TIME_DESC"})
+    for name, tag in ("frequent", "io"), ("rare", "rare"):
+        tagged = {"task_runs": {"tags": {"all_": [tag]}}}
+        yield Query(f"task runs with a {name} tag", READ_TASK_RUNS, tagged | {"sort": "END_TIME_DESC"})
+        yield Query(f"count of task runs with a {name} tag", COUNT_TASK_RUNS, tagged, COUNT)
+    tagged = {"flow_runs": {"tags": {"all_": ["rare"]}}}
+    yield Query("task runs of flow runs with a rare tag", READ_TASK_RUNS, tagged | {"sort": "EXPECTED_START_TIME_DESC"})
     yield Query("latest task runs", READ_TASK_RUNS, {"sort": "END_TIME_DESC"})
     yield Query("count of task runs", COUNT_TASK_RUNS, {}, COUNT)
     yield Query("count of failed task runs", COUNT_TASK_RUNS, failed, COUNT)

@@ -1,7 +1,6 @@
 """Flow runs: creating, reading, changing, deleting and finding them. Their states are changed in `states`."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -242,8 +241,7 @@ def chosen_flow_runs(statement: Select[Any], body: Any) -> Select[Any]:
 
 def flow_run_rows(tx: Tx, statement: Select[Any], body: Any, limit: int, offset: int) -> Iterable[Row[Any]]:
     """The rows of one page of the flow runs that the filters of a body choose, in its order."""
-    narrow = partial(chosen_flow_runs, body=narrowed(tx, body))
-    return page_rows(tx, statement, narrow, FLOW_RUN, body.sort, limit, offset)
+    return page_rows(tx, statement, chosen_flow_runs, FLOW_RUN, body, limit, offset)
 
 
 @implements(READ_FLOW_RUNS, access="runs:read")
@@ -259,11 +257,11 @@ def paginate_flow_runs(tx: Tx, body: PaginateFlowRuns) -> FlowRunPaginationRespo
     limit = page_size(body.limit)
     rows = flow_run_rows(tx, SELECT_FLOW_RUNS, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
-    facts = page_facts(tx, run_ids(tx, FLOW_RUN, body, chosen_flow_runs), body.page, limit)
+    facts = page_facts(tx, run_ids(FLOW_RUN, narrowed(tx, body), chosen_flow_runs), body.page, limit)
     return FlowRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_FLOW_RUNS, access="runs:read")
 def count_flow_runs(tx: Tx, body: CountFlowRuns) -> int:
     """How many flow runs filters find."""
-    return count_of(tx, run_ids(tx, FLOW_RUN, body, chosen_flow_runs))
+    return count_of(tx, run_ids(FLOW_RUN, narrowed(tx, body), chosen_flow_runs))

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from math import ceil
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ import msgspec
 from sqlalchemy import Row, Select, Table, select
 
 from headrace.exceptions import ValidationFailed
+from headrace.server.operations.tagged import Choice, narrowed, run_ids
 from headrace.server.store.filters import counted, ordered, walked
 from headrace.server.store.long_lists import among_packed, packed
 from headrace.server.store.transaction import Tx
@@ -59,13 +59,13 @@ def listed(rows: Iterable[RowT], read: Callable[[RowT], StructT], what: str) -> 
 def page_rows(
     tx: Tx,
     statement: Select[Any],
-    narrow: Callable[[Select[Any]], Select[Any]],
+    choose: Choice,
     table: Table,
-    sort: StrEnum,
+    body: Any,
     limit: int,
     offset: int = 0,
 ) -> Iterable[Row[Any]]:
-    """One page of the rows of a big table that filters choose.
+    """One page of the runs that the filters of a body choose, in its order.
 
     PostgreSQL knows how often a value occurs. SQLite does not: asked for the newest of a few matches it may walk
     through a million rows in their order, and asked for the newest of many it may sort them all. So it is told: when
@@ -74,19 +74,21 @@ def page_rows(
     Args:
         tx: the transaction.
         statement: what to select, not narrowed yet.
-        narrow: puts the filters on a select.
-        table: whose rows are chosen.
-        sort: their order.
+        choose: puts the filters of a body on a select.
+        table: FLOW_RUN or TASK_RUN.
+        body: filters and a sort.
         limit: how many.
         offset: how many to pass over.
     """
-    chosen, keys = narrow(statement), narrow(select(table.c.id))
-    if tx.dialect == "sqlite" and keys.whereclause is not None:
-        found = tx.execute(keys.with_only_columns(packed(table.c.id)).limit(FEW + 1)).scalars().all()
-        few = among_packed(table.c.id, found) if len(found) <= FEW else walked(keys.whereclause, table)
-        page = ordered(select(table.c.id).where(few), table, sort).limit(limit).offset(offset)
-        return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, sort))  # sorted without the whole rows
-    return tx.execute(ordered(chosen, table, sort).limit(limit).offset(offset))
+    body = narrowed(tx, body)
+    chosen, asked = choose(statement, body), choose(select(table.c.id), body).whereclause
+    if tx.dialect == "sqlite" and asked is not None:
+        keys = run_ids(table, body, choose)
+        found = tx.execute(keys.with_only_columns(packed(keys.selected_columns[0])).limit(FEW + 1)).scalars().all()
+        few = among_packed(table.c.id, found) if len(found) <= FEW else walked(asked, table)
+        page = ordered(select(table.c.id).where(few), table, body.sort).limit(limit).offset(offset)
+        chosen, offset = statement.where(table.c.id.in_(page)), 0  # sorted without the whole rows
+    return tx.execute(ordered(chosen, table, body.sort).limit(limit).offset(offset))
 
 
 def count_of(tx: Tx, statement: Select[Any]) -> int:

@@ -1,7 +1,6 @@
 """Task runs: creating, reading, changing, deleting and finding them."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -151,8 +150,7 @@ def chosen_task_runs(statement: Select[Any], body: Any) -> Select[Any]:
 
 
 def _rows(tx: Tx, body: ReadTaskRuns | PaginateTaskRuns, limit: int, offset: int) -> Iterable[Row[Any]]:
-    narrow = partial(chosen_task_runs, body=narrowed(tx, body))
-    return page_rows(tx, SELECT_TASK_RUNS, narrow, TASK_RUN, body.sort, limit, offset)
+    return page_rows(tx, SELECT_TASK_RUNS, chosen_task_runs, TASK_RUN, body, limit, offset)
 
 
 @implements(READ_TASK_RUNS, access="runs:read")
@@ -168,11 +166,11 @@ def paginate_task_runs(tx: Tx, body: PaginateTaskRuns) -> TaskRunPaginationRespo
     limit = page_size(body.limit)
     rows = _rows(tx, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_task_run_row(row, tx.now), "task run")
-    facts = page_facts(tx, run_ids(tx, TASK_RUN, body, chosen_task_runs), body.page, limit)
+    facts = page_facts(tx, run_ids(TASK_RUN, narrowed(tx, body), chosen_task_runs), body.page, limit)
     return TaskRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_TASK_RUNS, access="runs:read")
 def count_task_runs(tx: Tx, body: CountTaskRuns) -> int:
     """How many task runs filters find."""
-    return count_of(tx, run_ids(tx, TASK_RUN, body, chosen_task_runs))
+    return count_of(tx, run_ids(TASK_RUN, narrowed(tx, body), chosen_task_runs))
