@@ -36,12 +36,13 @@ def _delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
     tasks = select(TASK_RUN.c.id).where(TASK_RUN.c.flow_run_id.in_(ids))
     tx.execute(delete(TASK_RUN_STATE).where(TASK_RUN_STATE.c.task_run_id.in_(tasks)))
     tx.execute(delete(TASK_RUN_TAG).where(TASK_RUN_TAG.c.run_id.in_(tasks)))
-    tx.execute(delete(FLOW_RUN_TAG).where(FLOW_RUN_TAG.c.run_id.in_(ids)))
     held = or_(SLOT_LEASE.c.holder_id.in_(ids), SLOT_LEASE.c.holder_id.in_(tasks))
     free(tx, delete(SLOT_LEASE).where(held))
     for table in (TASK_RUN, LOG, FLOW_RUN_STATE, FLOW_RUN_INPUT):
         tx.execute(delete(table).where(table.c.flow_run_id.in_(ids)))
-    return tx.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id.in_(ids))).rowcount
+    deleted = tx.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id.in_(ids))).rowcount
+    tx.execute(delete(FLOW_RUN_TAG).where(FLOW_RUN_TAG.c.run_id.in_(ids)))  # after the runs, as who changes them
+    return deleted
 
 
 def delete_task_runs(tx: Tx, ids: Sequence[UUID]) -> int:

@@ -1,8 +1,10 @@
 """The index of the tags of runs: writing it, and finding runs by it.
 
-It serves two questions: which runs have a tag that few have, and how many have a tag. It only narrows what is looked
-at: the tags in the rows decide. Where many runs have a tag each of them is asked, as the ids of a million runs would
-be collected before the first of them is looked at.
+It serves two questions: which runs have a tag that few have, and how many have a tag. A list is only narrowed by it:
+the tags in the rows decide. Where many runs have a tag each run is asked, as the ids of a million would be collected
+before the first of them is looked at.
+
+The tags of a task run are made with it and never change; so its records only ever add to the index.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -61,10 +63,11 @@ def narrowed(tx: Tx, body: BodyT) -> BodyT:
 
 
 def _seldom(tx: Tx, index: Table, chosen: Any) -> list[UUID] | None:
-    tags, most = chosen.tags, min(SELDOM, get_settings().server.limits.filter_ids)
-    if chosen.id is not None or Operator.or_ in (chosen.operator, tags.operator):
+    most = min(SELDOM, get_settings().server.limits.filter_ids)
+    if chosen.id is not None or Operator.or_ in (chosen.operator, chosen.tags.operator):
         return None
-    for asked in (getattr(tags, "any_", None) or [], *([tag] for tag in (tags.all_ or [])[:_MOST])):
+    tags = dict(given(chosen.tags))
+    for asked in (tags.get("any_"), *([tag] for tag in tags.get("all_", [])[:_MOST])):
         if asked and all(len(tag) <= LONGEST for tag in asked):
             found = select(index.c.run_id).where(among(index.c.tag, asked))
             if tx.execute(found.offset(most).limit(1)).first() is None:
