@@ -18,7 +18,6 @@ from sqlalchemy import Select, Table, select
 from headrace.schemas.filters import IdIn, Operator
 from headrace.server.store.filters import given
 from headrace.server.store.long_lists import among
-from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import FLOW_RUN_TAG, TASK_RUN_TAG
 from headrace.server.store.tables.tags import LONGEST
 from headrace.server.store.transaction import Tx
@@ -33,6 +32,10 @@ SELDOM = 5_000
 _MOST = 10
 """So many of the tags that a run must all have are asked about."""
 _INDEXES = {"flow_runs": FLOW_RUN_TAG, "task_runs": TASK_RUN_TAG}
+_INSERTS = {
+    "sqlite": "INSERT INTO {} (tag, run_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
+    "postgresql": "INSERT INTO {} (tag, run_id) SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING",
+}
 _PAGING = {"limit", "offset", "page", "sort"}
 
 
@@ -45,11 +48,12 @@ def index_tags(tx: Tx, index: Table, runs: Iterable[tuple[UUID, Sequence[str]]])
         runs: ids and tags.
     """
     rows = [(tag, id) for id, tags in runs if tags for tag in tags if len(tag) <= LONGEST]
-    if rows and tx.dialect == "sqlite":  # SQLAlchemy takes more time to convert a row than SQLite to write it
-        stored = [(tag, id.bytes) for tag, id in rows]
-        tx.connection.exec_driver_sql(f"INSERT OR IGNORE INTO {index} (tag, run_id) VALUES (?, ?)", stored)  # noqa: S608
-    else:
-        insert_ignore(tx, index, [{"tag": tag, "run_id": id} for tag, id in rows], counted=False)
+    if rows:
+        stored: Any = [(tag, id.bytes) for tag, id in rows]
+        if tx.dialect == "postgresql":  # two arrays travel in one statement, however many rows
+            stored = tuple(list(column) for column in zip(*rows, strict=True))
+        # past SQLAlchemy, which takes more time to convert a row than a database to write it
+        tx.connection.exec_driver_sql(_INSERTS[tx.dialect].format(index), stored)
 
 
 def narrowed(tx: Tx, body: BodyT) -> BodyT:
