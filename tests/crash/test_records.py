@@ -119,11 +119,13 @@ def test_g11_a_server_that_was_away_gets_everything(headrace: Installation) -> N
     server.wait()
     writer.wait_for(999)
     headrace.start_server()
+    deadline = time.monotonic() + 60
+    while len(stored(headrace, writer)) < 1000 and time.monotonic() < deadline:
+        time.sleep(0.05)
 
-    writer.process.communicate("end", timeout=60)
-
-    assert writer.process.returncode == 0
     assert stored(headrace, writer) == list(range(1000))
+    writer.process.communicate("end", timeout=60)
+    assert writer.process.returncode == 0
     assert list((headrace.home / "spool").glob("*.jsonl")) == []
 
 

@@ -135,12 +135,14 @@ class Recorder:
         """Flush, stop, and let go of the spool file. What could not be delivered stays there for a later process.
 
         Args:
-            timeout: seconds to wait at most; no more than half a second when the API is known to be away.
+            timeout: seconds to wait; half a second when the API is known to be away, unless it is back by then.
 
         Returns:
             Whether all is stored by the API.
         """
         done = self.flush(min(timeout, 0.5) if self._sender.failing else timeout)
+        if not done and not self._sender.failing:  # it came back in that half second
+            done = self.flush(timeout)
         self._closing = True
         self._work.set()
         self._hurry.set()

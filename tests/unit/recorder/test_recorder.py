@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -169,6 +170,19 @@ def test_g11_an_api_that_is_away_gets_everything_later(recorder: Recorder, api: 
     assert recorder.flush(20)
     assert api.logs == [str(number) for number in range(1_500)]
     assert not recorder.behind
+
+
+def test_g11_an_api_that_is_back_at_the_end_gets_everything(recorder: Recorder, api: Api) -> None:
+    """Closing waits half a second for an API that is away; one that answers by then is waited for as always."""
+    api.down = ApiUnreachable("nobody answers")
+    for number in range(3):
+        recorder.log(log(number))
+        assert not recorder.flush(0.1)  # so that each is delivered by a call of its own
+    api.refuses = lambda _: time.sleep(0.25)
+    api.down = None
+
+    assert recorder.close()
+    assert api.logs == ["0", "1", "2"]
 
 
 def test_g11_a_final_state_comes_after_the_records(recorder: Recorder, api: Api) -> None:
