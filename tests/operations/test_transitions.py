@@ -1,5 +1,6 @@
 """Changing the state of runs in a database, on SQLite and on PostgreSQL."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from headrace.schemas.states import FINAL, SetStateStatus, StateType
 from headrace.server.events import hints
 from headrace.server.operations.transitions import set_flow_run_state
 from headrace.server.store.tables import FLOW_RUN_STATE, WORK_QUEUE
-from headrace.server.store.transaction import Store, Tx
+from headrace.server.store.transaction import Driver, Store, Tx
 from tests.operations.transitions_world import World, proposal, state_of
 
 ACCEPT, REJECT, WAIT, ABORT = SetStateStatus.ACCEPT, SetStateStatus.REJECT, SetStateStatus.WAIT, SetStateStatus.ABORT
@@ -229,7 +230,29 @@ def test_a_change_costs_six_statements(world: World) -> None:
     def counted(tx: Tx) -> int:
         statements: list[object] = []
         event.listen(tx.connection, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        tx._driver = Noting(tx._driver, statements)
         set_flow_run_state(tx, run_id, proposal("RUNNING"))
         return len(statements)
 
     assert world.store.write(counted) == 6
+
+
+class Noting:
+    """A driver that notes what it runs."""
+
+    def __init__(self, driver: Driver, statements: list[object]) -> None:
+        self.settle, self.undo_part, self.count, self.dialect = (
+            driver.settle,
+            driver.undo_part,
+            driver.count,
+            driver.dialect,
+        )
+        self._driver, self._statements = driver, statements
+
+    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
+        self._statements.append(sql)
+        return self._driver.fetch(sql, values)
+
+    def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._statements.append(sql)
+        self._driver.send(sql, rows)

@@ -10,16 +10,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Raw
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite import Insert
 
 from headrace._internal.ids import uuid7
 from headrace.schemas.events import Event, Labels
 from headrace.server.events import hints
-from headrace.server.store.statements import insert_ignore
+from headrace.server.store.prepared import Prepared
+from headrace.server.store.statements import ignoring, insert_ignore
 from headrace.server.store.tables import EVENT, EVENT_RELATED
-from headrace.server.store.tables.types import aware, microseconds
+from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
 
 LogRow = tuple[UUID, datetime, str, str, str, str, str, UUID | None]
@@ -27,7 +25,7 @@ LogRow = tuple[UUID, datetime, str, str, str, str, str, UUID | None]
 Roles = Sequence[tuple[str, str]]
 """Related resources: the id and the role of each."""
 
-_LOG = ("id", "occurred", "received", "event", "resource_id", "resource", "related", "payload", "follows")
+_LOG = ("id", "occurred", "event", "resource_id", "resource", "related", "payload", "follows", "received")
 _INDEX = ("resource_id", "occurred", "event_id", "role")
 _encode = msgspec.json.Encoder().encode
 
@@ -49,9 +47,6 @@ def append(tx: Tx, events: Sequence[Event]) -> None:
 def append_rows(tx: Tx, rows: Sequence[LogRow], related: Sequence[Roles]) -> None:
     """Write events that are rows already; see `append`.
 
-    SQLite is given the values as it stores them: SQLAlchemy takes more time to convert a row than SQLite to write it,
-    and every state of a task run is a row.
-
     Args:
         tx: a writing transaction.
         rows: of the log.
@@ -59,42 +54,16 @@ def append_rows(tx: Tx, rows: Sequence[LogRow], related: Sequence[Roles]) -> Non
     """
     if not rows:
         return
-    if tx.dialect == "sqlite":
-        log, index = _statements()
-        received = microseconds(tx.now)
-        stored = [_stored(row, received) for row in rows]
-        found = [(id, row[1], row[0], role) for row, roles in zip(stored, related, strict=True) for id, role in roles]
-        tx.connection.exec_driver_sql(log, stored)
-        if found:
-            tx.connection.exec_driver_sql(index, found)
-    else:
-        found = [(id, row[1], row[0], role) for row, roles in zip(rows, related, strict=True) for id, role in roles]
-        insert_ignore(tx, EVENT, [_named(tx, row) for row in rows], counted=False)
-        insert_ignore(tx, EVENT_RELATED, [dict(zip(_INDEX, row, strict=True)) for row in found], counted=False)
+    tx.send(_insert(tx.dialect), [dict(zip(_LOG, (*row, tx.now), strict=True)) for row in rows])
+    found = [(id, row[1], row[0], role) for row, roles in zip(rows, related, strict=True) for id, role in roles]
+    insert_ignore(tx, EVENT_RELATED, [dict(zip(_INDEX, row, strict=True)) for row in found], counted=False)
     if _tell not in tx.callbacks:
         tx.after_commit(_tell)
 
 
 @cache
-def _statements() -> tuple[str, str]:
-    """The two inserts in SQLite's words, for rows in the order of `_LOG` and `_INDEX`."""
-    log, related = (
-        Insert(table).values(dict.fromkeys(names)).on_conflict_do_nothing().compile(dialect=sqlite.dialect())
-        for table, names in ((EVENT, _LOG), (EVENT_RELATED, _INDEX))
-    )
-    return str(log), str(related)
-
-
-def _stored(row: LogRow, received: int) -> tuple[Any, ...]:
-    id, occurred, event, resource_id, resource, related, payload, follows = row
-    followed = None if follows is None else follows.bytes
-    return (id.bytes, microseconds(occurred), received, event, resource_id, resource, related, payload, followed)
-
-
-def _named(tx: Tx, row: LogRow) -> dict[str, Any]:
-    id, occurred, event, resource_id, resource, related, payload, follows = row
-    texts = (Raw(text.encode()) for text in (resource, related, payload))
-    return dict(zip(_LOG, (id, occurred, tx.now, event, resource_id, *texts, follows), strict=True))
+def _insert(dialect: str) -> Prepared:
+    return Prepared(ignoring(dialect, EVENT).statement, as_stored=("resource", "related", "payload"))
 
 
 def tell_of(

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, Select, bindparam, select
 
 from headrace._internal.ids import uuid7
 from headrace.schemas.recording import TaskRunRecord
@@ -119,5 +119,5 @@ def _record(row: Row[Any]) -> TaskRunRecord:
         return TaskRunRecord(**{name: values[name] for name in _NAMES})
 
 
-def _rows(tx: Tx, statement: Any, run_id: UUID) -> Sequence[Any]:
+def _rows(tx: Tx, statement: Select[Any], run_id: UUID) -> Sequence[Any]:
     return tx.execute(statement, {"run_id": run_id}).all()

@@ -13,13 +13,14 @@ from headrace.server.rules.change import Effect
 from headrace.server.rules.facts import FOREVER
 from headrace.server.rules.slots import ExtendSlot, FreeSlots, LeaveLine, StandInLine, TakeSlot
 from headrace.server.rules.task_effects import Enqueue, FreeTagSlots, KeepInCache, TakeTagSlots
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import SLOT_LEASE, TASK_RUN
 from headrace.server.store.transaction import Tx
 
 _OF_STATES = and_(SLOT_LEASE.c.holder_id == bindparam("holder"), ~SLOT_LEASE.c.by_client)
 _FREE = SLOT_LEASE.delete().where(_OF_STATES)
-_EXTEND = SLOT_LEASE.update().where(_OF_STATES).values(until=bindparam("end"))
-_CACHE = (
+_EXTEND = Prepared(SLOT_LEASE.update().where(_OF_STATES).values(until=bindparam("end")))
+_CACHE = Prepared(
     TASK_RUN.update()
     .where(TASK_RUN.c.id == bindparam("run_id"))
     .values(cache_key=bindparam("key"), cache_expiration=bindparam("expiration"))
@@ -40,7 +41,7 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
             case TakeSlot(limit_id, lease_id, until):
                 _take(tx, kind, run_id, [limit_id], until, lease_id)
             case ExtendSlot(until):
-                tx.execute(_EXTEND, {"holder": run_id, "end": until})
+                tx.send(_EXTEND, {"holder": run_id, "end": until})
             case FreeSlots() | FreeTagSlots():
                 free(tx, _FREE, {"holder": run_id})
             case TakeTagSlots(limit_ids):
@@ -51,7 +52,7 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
                 leave_line(tx, request=run_id)
                 freed(tx)
             case KeepInCache(key, expiration):
-                tx.execute(_CACHE, {"run_id": run_id, "key": key, "expiration": expiration})
+                tx.send(_CACHE, {"run_id": run_id, "key": key, "expiration": expiration})
             case Enqueue(task_key, state_id, due):
                 deliver(tx, run_id, task_key, state_id, due)
 

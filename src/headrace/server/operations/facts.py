@@ -6,7 +6,7 @@ that what was decided is still true when it is written. Locks are taken in one o
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -29,6 +29,7 @@ from headrace.server.rules.facts import (
     Times,
 )
 from headrace.server.store import tables
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import (
     CONCURRENCY_LIMIT,
     DEPLOYMENT,
@@ -74,8 +75,10 @@ _STATE_COLUMNS = ("id", "type", "name", "timestamp", "message", "data", "state_d
 SELECT_FLOW_RUN = _with_state(tables.FLOW_RUN, _FLOW_RUN_COLUMNS, FLOW_RUN_STATE)
 """Flow runs as `read_flow_run_row` reads them."""
 _SELECT_TASK_RUN = _with_state(TASK_RUN, _TASK_RUN_COLUMNS, TASK_RUN_STATE)
-_LOCK_FLOW_RUN = SELECT_FLOW_RUN.where(tables.FLOW_RUN.c.id == bindparam("run_id")).with_for_update(of=tables.FLOW_RUN)
-_LOCK_TASK_RUN = _SELECT_TASK_RUN.where(TASK_RUN.c.id == bindparam("run_id")).with_for_update(of=TASK_RUN)
+_LOCK_FLOW_RUN = Prepared(
+    SELECT_FLOW_RUN.where(tables.FLOW_RUN.c.id == bindparam("run_id")).with_for_update(of=tables.FLOW_RUN)
+)
+_LOCK_TASK_RUN = Prepared(_SELECT_TASK_RUN.where(TASK_RUN.c.id == bindparam("run_id")).with_for_update(of=TASK_RUN))
 
 
 def _times(settings: Settings) -> Times:
@@ -161,16 +164,16 @@ def find_task_run(tx: Tx, run_id: UUID) -> TaskRunNow | None:
     return TaskRunNow(**dict(zip(_TASK_RUN_COLUMNS, row[:width], strict=True)), state=_state_at(row, width))
 
 
-def _lock(tx: Tx, statement: Select[Any], run_id: UUID) -> Row[Any] | None:
+def _lock(tx: Tx, statement: Prepared, run_id: UUID) -> Any:
     """Load a run with its state under a lock.
 
     Who had to wait for the lock on PostgreSQL sees the newest row of the run, but joined to states as they were when
     the statement began: the state written meanwhile is missing. A second look, with the lock in hand, sees it.  # G4
     """
-    row: Any = tx.execute(statement, {"run_id": run_id}).one_or_none()
+    row = tx.execute(statement, {"run_id": run_id}).one_or_none()
     if row is not None and row.state_id is None and row.current_state_id is not None:
         row = tx.execute(statement, {"run_id": run_id}).one_or_none()
-    return cast("Row[Any] | None", row)
+    return row
 
 
 def flow_run_facts(tx: Tx, change: Change[FlowRunNow], needs: frozenset[str]) -> FlowRunFacts:
@@ -187,7 +190,7 @@ def flow_run_facts(tx: Tx, change: Change[FlowRunNow], needs: frozenset[str]) ->
     return FlowRunFacts(times=times(), deployment_exists=exists, slots=slots)
 
 
-_DEPLOYMENT_LIMIT = (
+_DEPLOYMENT_LIMIT = Prepared(
     select(DEPLOYMENT.c.concurrency_options, CONCURRENCY_LIMIT.c.id)
     .select_from(
         DEPLOYMENT.outerjoin(
@@ -226,7 +229,7 @@ def _slots(tx: Tx, ids: Sequence[UUID], run_id: UUID, **more: Any) -> tuple[Slot
     )
 
 
-_ENCLOSING = (
+_ENCLOSING = Prepared(
     select(tables.FLOW_RUN.c.id, tables.FLOW_RUN.c.run_count, *(FLOW_RUN_STATE.c[name] for name in _STATE_COLUMNS))
     .select_from(tables.FLOW_RUN.outerjoin(FLOW_RUN_STATE, FLOW_RUN_STATE.c.id == tables.FLOW_RUN.c.state_id))
     .where(tables.FLOW_RUN.c.id == bindparam("run_id"))
@@ -234,7 +237,7 @@ _ENCLOSING = (
 _TAG_LIMITS = select(CONCURRENCY_LIMIT.c.id).where(
     CONCURRENCY_LIMIT.c.name.in_(bindparam("names", expanding=True)), CONCURRENCY_LIMIT.c.active
 )
-_CACHED = (
+_CACHED = Prepared(
     select(*(TASK_RUN_STATE.c[name] for name in _STATE_COLUMNS))
     .select_from(TASK_RUN.join(TASK_RUN_STATE, TASK_RUN_STATE.c.task_run_id == TASK_RUN.c.id))
     .where(

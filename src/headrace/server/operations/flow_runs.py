@@ -40,16 +40,17 @@ from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, flow_run_of, r
 from headrace.server.operations.tagged import index_tags, narrowed, run_ids
 from headrace.server.operations.transitions import add_first_flow_run_state, first_flow_run_state
 from headrace.server.store.filters import scoped, where
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, FLOW_RUN_TAG, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
 
-_ONE = SELECT_FLOW_RUNS.where(FLOW_RUN.c.id == bindparam("run_id"))
-_BY_KEY = SELECT_FLOW_RUNS.where(
-    FLOW_RUN.c.flow_id == bindparam("flow"), FLOW_RUN.c.idempotency_key == bindparam("key")
+_ONE = Prepared(SELECT_FLOW_RUNS.where(FLOW_RUN.c.id == bindparam("run_id")))
+_BY_KEY = Prepared(
+    SELECT_FLOW_RUNS.where(FLOW_RUN.c.flow_id == bindparam("flow"), FLOW_RUN.c.idempotency_key == bindparam("key"))
 )
-_INSERT = FLOW_RUN.insert()
-_FLOW = select(FLOW.c.name, FLOW.c.labels).where(FLOW.c.id == bindparam("flow"))
+_INSERT = Prepared(FLOW_RUN.insert())
+_FLOW = Prepared(select(FLOW.c.name, FLOW.c.labels).where(FLOW.c.id == bindparam("flow")))
 
 
 def find_flow_run(tx: Tx, id: UUID) -> FlowRun:
@@ -67,7 +68,7 @@ def find_flow_run(tx: Tx, id: UUID) -> FlowRun:
 @implements(CREATE_FLOW_RUN, access="runs:write")
 def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
     """Create a flow run; one idempotency key of a flow gives one run, however often it is asked for."""
-    flow: Any = tx.execute(_FLOW, {"flow": body.flow_id}).one_or_none()
+    flow = tx.execute(_FLOW, {"flow": body.flow_id}).one_or_none()
     if flow is None:
         raise ObjectNotFound("Flow", body.flow_id)
     queue_id, queue_name, pool_id = _place(tx, body.work_pool_name, body.work_queue_name)
@@ -131,7 +132,7 @@ def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: str | N
     """
     state = first_flow_run_state(tx, values, proposed)
     if values["idempotency_key"] is None:
-        tx.execute(_INSERT, values)
+        tx.send(_INSERT, values)
     elif not insert_ignore(tx, FLOW_RUN, [values], index=["flow_id", "idempotency_key"]):
         return None
     index_tags(tx, FLOW_RUN_TAG, [(values["id"], values["tags"])])

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from msgspec.structs import asdict
-from sqlalchemy import ColumnElement, bindparam, delete, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, bindparam, delete, or_, select, tuple_
 from sqlalchemy.exc import InternalError, OperationalError, StatementError
 
 from headrace.exceptions import ValidationFailed
@@ -72,9 +72,6 @@ _NEWS = (
 )
 """The columns of a task run that news replace; what it is (its flow run, its keys) stays."""
 
-_SAVEPOINT = text("SAVEPOINT items")
-_UNDO = (text("ROLLBACK TO SAVEPOINT items"), text("RELEASE SAVEPOINT items"))
-_RELEASE = _UNDO[1]
 _KEY_COLUMNS = [TASK_RUN.c[name] for name in _KEY]
 _HOLDERS = select(TASK_RUN.c.id, TASK_RUN.c.epoch, *_KEY_COLUMNS).with_for_update()
 _RENAME = TASK_RUN.update().where(TASK_RUN.c.id == bindparam("run_id")).values(dynamic_key=bindparam("new_key"))
@@ -124,12 +121,10 @@ def _stored(
     """
     if not items:
         return []
-    tx.execute(_SAVEPOINT)
     try:
-        write(tx, items, careful)
+        with tx.part():
+            write(tx, items, careful)
     except (ValidationFailed, StatementError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        for statement in _UNDO:
-            tx.execute(statement)
         if isinstance(error, OperationalError | InternalError):  # the database is in trouble, not the item  # G16
             raise
         if not careful:
@@ -139,7 +134,6 @@ def _stored(
         middle = len(items) // 2
         first, second = (_stored(tx, half, write, careful=True) for half in (items[:middle], items[middle:]))
         return first + second
-    tx.execute(_RELEASE)
     return []
 
 

@@ -25,6 +25,7 @@ from headrace.server.events.log import (
 from headrace.server.operations.facts import read_state
 from headrace.server.operations.paging import listed
 from headrace.server.operations.rows import kept_data, set_details
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, TASK_RUN, TASK_RUN_STATE, WORK_POOL, WORK_QUEUE
 from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
@@ -76,7 +77,7 @@ _AROUND = (
     .outerjoin(WORK_POOL, WORK_POOL.c.id == WORK_QUEUE.c.work_pool_id)
     .outerjoin(TASK_RUN, TASK_RUN.c.id == FLOW_RUN.c.parent_task_run_id)
 )
-_AROUND_ONE = _AROUND.where(FLOW_RUN.c.id == bindparam("run_id"))
+_AROUND_ONE = Prepared(_AROUND.where(FLOW_RUN.c.id == bindparam("run_id")))
 _IN_FORCE = (
     select(TASK_RUN.c.id, *(column.label(f"state_{column.name}") for column in TASK_RUN_STATE.c))
     .join(TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id)

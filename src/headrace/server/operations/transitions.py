@@ -48,6 +48,7 @@ from headrace.server.rules.columns import (
 from headrace.server.rules.facts import FlowRunFacts, TaskRunFacts
 from headrace.server.rules.flow_runs import FLOW_RUN_RULES, FORCED_FLOW_RUN_RULES, RECONCILING_FLOW_RUN_RULES
 from headrace.server.rules.task_runs import BACKGROUND_TASK_RUN_RULES, FORCED_TASK_RUN_RULES, TASK_RUN_RULES
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN, TASK_RUN_STATE, WORK_QUEUE
 from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
@@ -135,7 +136,7 @@ def change_flow_run(
     written = belonging(verdict.state, run.id, run.parent_task_run_id)
     columns = flow_run_columns(change, written, verdict.effects, times())
     _update_flow_run(tx, run, columns)
-    tx.execute(_INSERT_FLOW_RUN_STATE, _state_row("flow_run_id", run.id, written, columns["state_index"]))
+    tx.send(_INSERT_FLOW_RUN_STATE, _state_row("flow_run_id", run.id, written, columns["state_index"]))
     carry_out(tx, run.id, "flow_run", verdict.effects)
     tell_of_flow_run(tx, run.id, written, run.state, forced=policy is FORCED or run.type in FINAL)
     _tell_others(tx, run.id, run.parent_task_run_id, run.work_queue_id, written)
@@ -191,8 +192,8 @@ def _change_task_run(tx: Tx, change: Change[TaskRunNow], policy: Policy[TaskRunN
         return _answer(verdict, run.state, None)
     written = belonging(verdict.state, run.flow_run_id, run.id)
     columns = task_run_columns(change, written, verdict.effects)
-    tx.execute(_UPDATE_TASK_RUN, {**columns, "run_id": run.id})
-    tx.execute(_INSERT_TASK_RUN_STATE, _state_row("task_run_id", run.id, written))
+    tx.send(_UPDATE_TASK_RUN, {**columns, "run_id": run.id})
+    tx.send(_INSERT_TASK_RUN_STATE, _state_row("task_run_id", run.id, written))
     carry_out(tx, run.id, "task_run", verdict.effects)
     return _answer(verdict, written, None)
 
@@ -218,7 +219,7 @@ def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: St
         state: from `first_flow_run_state`.
         flow: the name of its flow, where that is known.
     """
-    tx.execute(_INSERT_FLOW_RUN_STATE, flow_run_state_row(values["id"], state, values["state_index"]))
+    tx.send(_INSERT_FLOW_RUN_STATE, flow_run_state_row(values["id"], state, values["state_index"]))
     new = None
     if flow is not None and not any(values.get(name) for name in _BELONGINGS):
         new = NewRun(**{name: values[name] for name in _OF_ITSELF}, flow=flow)
@@ -242,7 +243,7 @@ def first_task_run_state(tx: Tx, values: MutableMapping[str, Any], proposed: Sta
 
 def add_first_task_run_state(tx: Tx, values: MutableMapping[str, Any], state: State) -> None:
     """Write the first state of a task run whose row is `values`."""
-    tx.execute(_INSERT_TASK_RUN_STATE, _state_row("task_run_id", values["id"], state))
+    tx.send(_INSERT_TASK_RUN_STATE, _state_row("task_run_id", values["id"], state))
 
 
 def task_run_state_row(run_id: UUID, state: State) -> dict[str, Any]:
@@ -255,7 +256,7 @@ def flow_run_state_row(run_id: UUID, state: State, index: int) -> dict[str, Any]
     return _state_row("flow_run_id", run_id, state, index)
 
 
-_INSERT_FLOW_RUN_STATE, _INSERT_TASK_RUN_STATE = FLOW_RUN_STATE.insert(), TASK_RUN_STATE.insert()
+_INSERT_FLOW_RUN_STATE, _INSERT_TASK_RUN_STATE = Prepared(FLOW_RUN_STATE.insert()), Prepared(TASK_RUN_STATE.insert())
 
 
 def _state_row(owner: str, run_id: UUID, state: State, index: int | None = None) -> dict[str, Any]:
@@ -304,10 +305,12 @@ def _update(table: Table, columns: list[str]) -> Any:
     return statement.values({name: bindparam(name, type_=table.c[name].type) for name in columns})
 
 
-_UPDATE_FLOW_RUN = _update(FLOW_RUN, _CHANGED_OF_FLOW_RUNS).where(
-    FLOW_RUN.c.epoch == bindparam("old_epoch"), FLOW_RUN.c.state_index == bindparam("old_index")
+_UPDATE_FLOW_RUN = Prepared(
+    _update(FLOW_RUN, _CHANGED_OF_FLOW_RUNS).where(
+        FLOW_RUN.c.epoch == bindparam("old_epoch"), FLOW_RUN.c.state_index == bindparam("old_index")
+    )
 )
-_UPDATE_TASK_RUN = _update(TASK_RUN, [*_CHANGED, "flow_run_run_count"])
+_UPDATE_TASK_RUN = Prepared(_update(TASK_RUN, [*_CHANGED, "flow_run_run_count"]))
 
 
 def _update_flow_run(tx: Tx, run: FlowRunNow, columns: dict[str, Any]) -> None:
@@ -317,7 +320,7 @@ def _update_flow_run(tx: Tx, run: FlowRunNow, columns: dict[str, Any]) -> None:
         raise RuntimeError(f"Flow run {run.id} changed in spite of its lock; nothing was written. Try again.")
 
 
-_POOL_OF_QUEUE = select(WORK_QUEUE.c.work_pool_id).where(WORK_QUEUE.c.id == bindparam("queue_id"))
+_POOL_OF_QUEUE = Prepared(select(WORK_QUEUE.c.work_pool_id).where(WORK_QUEUE.c.id == bindparam("queue_id")))
 
 
 def _tell_others(tx: Tx, run_id: UUID, parent_id: UUID | None, queue_id: UUID | None, written: State) -> None:

@@ -5,8 +5,8 @@ what is committed when it starts, as it would in a READ COMMITTED transaction, a
 
 A write whose connection is lost before COMMIT was sent, or that PostgreSQL ended because of others (serialisation
 failure, deadlock), runs again from the start, with growing random pauses.  # G16
-A connection lost after COMMIT was sent leaves it open whether the transaction holds: the caller is told so, by 503, and
-may repeat the call, which operations make harmless by keys.
+A connection lost after COMMIT was sent, with whatever was sent together with it, leaves it open whether the transaction
+holds: the caller is told so, by 503, and may repeat the call, which operations make harmless by keys.
 """
 
 import os
@@ -14,19 +14,17 @@ import random
 import threading
 import time
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-import msgspec
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy import URL, Connection, text
+from sqlalchemy.exc import DataError, DBAPIError
 
 from headrace._internal.clock import Clock
-from headrace.server.store.errors import StoreClosed, StoreUnavailable
+from headrace.server.store.errors import StoreClosed, StoreUnavailable, as_told
 from headrace.server.store.jobs import Job, JobThreads, hand_out
+from headrace.server.store.postgresql_lines import Line, Lines
 from headrace.server.store.schema import HEAD, prepare, stored_revision
 from headrace.server.store.transaction import Tx
 
@@ -34,18 +32,10 @@ ResultT = TypeVar("ResultT")
 WRITERS, READERS = 8, 4
 RETRY_SECONDS = 5.0
 """How long a transaction is tried again before its caller gets a 503."""
-_SETTINGS = {
-    "TimeZone": "UTC",
-    "statement_timeout": "5s",
-    "lock_timeout": "3s",
-    "idle_in_transaction_session_timeout": "30s",
-    "jit": "off",  # compiling a plan over the slices of the event log takes seconds, running it a fraction of one
-}
 _BECAUSE_OF_OTHERS = {"40001", "40P01"}
 _LOST = ("08", "57P01", "57P02", "57P03")  # the connection is gone, the server stopping or starting
 _STANDBY = "25006"  # a write came to a server that only reads, as after a failover
 _NO_FAULT_OF_THE_CALLER = (*_LOST, "40", "53", "55P03", "57014", "58")
-_UNSAID = (None,) * 5  # what the DB-API asks of a column beside its name and type, and nobody here
 _SCHEMA_LOCK = 0x6865616472616365  # "headrace"
 
 
@@ -61,45 +51,6 @@ def worth_repeating(error: DBAPIError) -> bool:
     """Whether the same transaction may well succeed when it is run again."""
     state = state_of(error)
     return error.connection_invalidated or state in _BECAUSE_OF_OTHERS or state.startswith(_LOST)
-
-
-@contextmanager
-def connected(engine: Engine) -> Iterator[Connection]:
-    """A connection of the pool; one that leads to a standby is not given back to it, so the next goes elsewhere."""
-    with engine.connect() as connection:
-        try:
-            yield connection
-        except DBAPIError as error:
-            if state_of(error) == _STANDBY:
-                connection.invalidate(error)
-                raise StoreUnavailable("The database only reads at the moment. Try again in a second.") from error
-            raise
-
-
-def decode_json(connection: Any, _record: object) -> None:
-    """Have a new connection of psycopg decode JSON by msgspec."""
-    from psycopg.types.json import set_json_loads  # an extra: only who uses PostgreSQL has it
-
-    set_json_loads(msgspec.json.decode, connection)
-
-
-def lean_cursor() -> Any:
-    """A cursor of psycopg that describes a result's columns by their names and types alone.
-
-    psycopg makes an object for each column of each result, which takes longer than decoding the row.
-    """
-    from psycopg import Cursor  # of the extra `postgres`
-
-    class LeanCursor(Cursor[Any]):
-        @property
-        def description(self) -> Any:
-            result = self.pgresult
-            if result is None or not result.nfields:
-                return None
-            names = ((result.fname(number) or b"").decode() for number in range(result.nfields))
-            return [(name, result.ftype(number), *_UNSAID) for number, name in enumerate(names)]
-
-    return LeanCursor
 
 
 class DatabaseClock:
@@ -154,36 +105,17 @@ class PostgresStore:
         self._again(self._prepare_schema)
 
     def _open(self) -> None:
-        self._writing = self._engine(WRITERS, "READ COMMITTED", {})
-        self._reading = self._engine(READERS, "AUTOCOMMIT", {"default_transaction_read_only": "on"})
+        self._writing = Lines(self._url, WRITERS, writes=True)
+        self._reading = Lines(self._url, READERS, writes=False)
         self._write_threads = JobThreads("headrace-writer", WRITERS, self._run_write)
         self._read_threads = JobThreads("headrace-reader", READERS, self._run_read)
         self._process = os.getpid()
 
-    def _engine(self, size: int, isolation: Any, settings: dict[str, str]) -> Engine:
-        options = " ".join(f"-c {name}={value}" for name, value in (_SETTINGS | settings).items())
-        engine = create_engine(
-            self._url,
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=10,
-            isolation_level=isolation,
-            skip_autocommit_rollback=True,
-            connect_args={
-                "options": options,
-                "connect_timeout": 5,
-                "application_name": "headrace",
-                "cursor_factory": lean_cursor(),
-            },
-        )
-        event.listen(engine, "connect", decode_json)
-        return engine
-
     def _prepare_schema(self) -> None:
-        with self._reading.connect() as connection:
-            if stored_revision(connection) == HEAD:
+        with self._reading.one() as line:
+            if stored_revision(line.connection) == HEAD:
                 return
-        with self._writing.begin() as connection:
+        with self._writing.engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
             connection.execute(text("SELECT set_config('statement_timeout', '0', true)"))
             connection.execute(text("SELECT set_config('lock_timeout', '0', true)"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
@@ -198,8 +130,8 @@ class PostgresStore:
     def _open_after_fork(self) -> None:
         with self._reopening:
             if self._process != os.getpid():
-                self._writing.dispose(close=False)  # the sockets belong to the parent
-                self._reading.dispose(close=False)
+                self._writing.forget()
+                self._reading.forget()
                 self._open()
 
     def _again(self, attempt: Callable[[], ResultT]) -> ResultT:
@@ -208,8 +140,6 @@ class PostgresStore:
         while True:
             try:
                 return attempt()
-            except PoolTimeout as error:
-                raise StoreUnavailable("All connections to the database are busy. Try again in a second.") from error
             except DBAPIError as error:
                 if not worth_repeating(error) or time.monotonic() > deadline:
                     if state_of(error).startswith(_NO_FAULT_OF_THE_CALLER):
@@ -225,24 +155,36 @@ class PostgresStore:
 
     def _read(self, function: Callable[[Tx], ResultT]) -> ResultT:
         def attempt() -> ResultT:
-            with self._reading.connect() as connection:
-                return function(Tx(connection, self._now(connection)))
+            with self._reading.one() as line:
+                return function(Tx(line.connection, line, self._now(line.connection)))
 
         return self._again(attempt)
 
     def _write(self, job: Job[Any]) -> None:
         def attempt() -> None:
-            with connected(self._writing) as connection:
-                tx = Tx(connection, self._now(connection))
-                job.result = job.function(tx)
-                self._commit(connection)
+            with self._writing.one() as line:
+                tx = Tx(line.connection, line, self._now(line.connection))
+                line.begin()
+                try:
+                    job.result = job.function(tx)
+                    self._commit(line)
+                except BaseException as error:
+                    line.rollback()
+                    if isinstance(error, DBAPIError) and state_of(error) == _STANDBY:
+                        line.close()  # so that the next one goes elsewhere
+                        raise StoreUnavailable(
+                            "The database only reads at the moment. Try again in a second."
+                        ) from error
+                    raise
                 job.callbacks = tx.callbacks
 
         self._again(attempt)
 
-    def _commit(self, connection: Connection) -> None:
+    def _commit(self, line: Line) -> None:
         try:
-            connection.commit()
+            line.commit()
+        except DataError as error:
+            raise as_told(error) from error
         except DBAPIError as error:
             if error.connection_invalidated or state_of(error).startswith(_LOST):
                 raise StoreUnavailable(
@@ -299,5 +241,5 @@ class PostgresStore:
         self._closed = True
         self._write_threads.close()
         self._read_threads.close()
-        self._writing.dispose()
-        self._reading.dispose()
+        self._writing.drop()
+        self._reading.drop()

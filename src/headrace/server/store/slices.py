@@ -22,7 +22,7 @@ from headrace.server.store.tables import EVENT, EVENT_RELATED
 SLICED: tuple[Table, ...] = (EVENT, EVENT_RELATED)
 """The tables in slices of `occurred`, in the order in which they are written."""
 _KEY = 0x736C69636573  # "slices"
-_LIMITS = "SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '2s'"
+_LIMITS = "SELECT set_config('lock_timeout', '1s', true), set_config('statement_timeout', '2s', true)"
 _UNLIMITED = "SET LOCAL statement_timeout = 0"
 _TURN = f"SELECT pg_advisory_xact_lock({_KEY})"
 _ALONE = f"LOCK TABLE {', '.join(table.name for table in SLICED)} IN ACCESS EXCLUSIVE MODE"

@@ -18,7 +18,15 @@ from headrace._internal.clock import Clock
 from headrace.server.store.errors import StoreClosed
 from headrace.server.store.jobs import Job, JobThreads
 from headrace.server.store.schema import HEAD, prepare, stored_revision
-from headrace.server.store.sqlite_file import driver_of, engine_for, explained, open_connection, patiently, use_wal
+from headrace.server.store.sqlite_file import (
+    SqliteDriver,
+    driver_of,
+    engine_for,
+    explained,
+    open_connection,
+    patiently,
+    use_wal,
+)
 from headrace.server.store.sqlite_writer import SqliteWriter
 from headrace.server.store.transaction import Tx
 
@@ -47,7 +55,7 @@ class SqliteStore:
 
     def _open(self) -> None:
         self._engine = engine_for(self._path)
-        self._free: list[Connection] = []
+        self._free: list[tuple[Connection, SqliteDriver]] = []
         self._room = threading.BoundedSemaphore(READERS)
         self._threads = JobThreads("headrace-reader", READERS - 2, self._run_read)
         self._writer = SqliteWriter(self._engine, self._path, self._clock)
@@ -72,22 +80,23 @@ class SqliteStore:
         """Run `function` in a reading transaction in this thread and return its result."""
         self._check()
         with self._room:
-            connection = self._free.pop() if self._free else self._new_reader()
+            connection, reader = free = self._free.pop() if self._free else self._new_reader()
             driver = driver_of(connection)
             try:
                 patiently(lambda: driver.execute("BEGIN"), self._path)
                 try:
-                    return patiently(lambda: function(Tx(connection, self._clock.now())), self._path)
+                    return patiently(lambda: function(Tx(connection, reader, self._clock.now())), self._path)
                 except DatabaseError as error:
                     raise explained(error, self._path, writing=False) from error.__cause__
                 finally:
                     if driver.in_transaction:  # SQLite ends it by itself when the disk fails
                         driver.rollback()
             finally:
-                self._free.append(connection)
+                self._free.append(free)
 
-    def _new_reader(self) -> Connection:
-        return open_connection(self._engine, pages_kib=4_096, reads_only=True)
+    def _new_reader(self) -> tuple[Connection, SqliteDriver]:
+        connection = open_connection(self._engine, pages_kib=4_096, reads_only=True)
+        return connection, SqliteDriver(connection)
 
     def _run_read(self, job: Job[Any]) -> None:
         try:
@@ -126,7 +135,7 @@ class SqliteStore:
         self._threads.close()
         self._writer.close()
         while self._free:
-            self._free.pop().close()
+            self._free.pop()[0].close()
         self._engine.dispose()
 
 

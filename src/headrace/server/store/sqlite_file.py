@@ -9,15 +9,15 @@ whoever writes without ours (the `sqlite3` command, another program) costs time,
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from headrace.server.store.errors import StoreUnavailable
+from headrace.server.store.errors import StoreUnavailable, as_sqlalchemy
 
 try:
     import fcntl
@@ -166,6 +166,44 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
+
+
+class SqliteDriver:
+    """Runs prepared statements; see `headrace.server.store.transaction.Driver`."""
+
+    __slots__ = ("_connection", "dialect")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = driver_of(connection)
+        self.dialect = connection.dialect
+
+    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
+        """Run a statement; its rows, and how many it concerned."""
+        try:
+            cursor = self._connection.execute(sql, values)
+            return cursor.fetchall(), cursor.rowcount
+        except sqlite3.Error as error:
+            raise as_sqlalchemy(error, sql, self.dialect, self._connection) from error
+
+    def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each of some rows, at once."""
+        self.count(sql, rows)
+
+    def count(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each of some rows; how many rows it concerned."""
+        try:
+            if len(rows) == 1:  # also for those that change no rows
+                return self._connection.execute(sql, rows[0]).rowcount
+            return self._connection.executemany(sql, rows).rowcount
+        except sqlite3.Error as error:
+            raise as_sqlalchemy(error, sql, self.dialect, self._connection) from error
+
+    def settle(self) -> None:
+        """All that was sent has been run already."""
+
+    def undo_part(self) -> None:
+        """Go back to the savepoint."""
+        self.send("ROLLBACK TO SAVEPOINT part", [()])
 
 
 def use_wal(connection: Connection, path: Path) -> None:

@@ -21,7 +21,15 @@ from sqlalchemy import Engine
 
 from headrace._internal.clock import Clock
 from headrace.server.store.jobs import Job, JobQueue, hand_out
-from headrace.server.store.sqlite_file import Turn, driver_of, explained, is_busy, open_connection, patiently
+from headrace.server.store.sqlite_file import (
+    SqliteDriver,
+    Turn,
+    driver_of,
+    explained,
+    is_busy,
+    open_connection,
+    patiently,
+)
 from headrace.server.store.transaction import Tx
 
 GROUP_JOBS = 256
@@ -46,6 +54,7 @@ class SqliteWriter:
         self._path, self._clock = path, clock
         self._turn = Turn(path)
         self.connection = open_connection(engine, pages_kib=16_384, reads_only=False)
+        self.driver = SqliteDriver(self.connection)
         self._driver = driver_of(self.connection)
         self._execute = self._driver.execute
         self._jobs = JobQueue()
@@ -134,7 +143,7 @@ class SqliteWriter:
         """Run one job in its savepoint; the first of a group needs none, to undo it is to begin again."""
         if not alone:
             self._execute("SAVEPOINT job")
-        tx = Tx(self.connection, self._clock.now())
+        tx = Tx(self.connection, self.driver, self._clock.now())
         try:
             job.result, job.error = job.function(tx), None
             job.callbacks = tx.callbacks
@@ -174,7 +183,7 @@ class SqliteWriter:
         with self._turn:
             self._begin()
             try:
-                function(Tx(self.connection, self._clock.now()))
+                function(Tx(self.connection, self.driver, self._clock.now()))
             except BaseException:
                 if self._driver.in_transaction:
                     self._driver.rollback()

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Executable, Table
+from sqlalchemy import ColumnElement, Table
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.elements import KeyedColumnElement
 
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.transaction import Tx
 
 if TYPE_CHECKING:
@@ -32,18 +33,11 @@ def _insert(dialect: str, table: Table) -> "AnyInsert":
     return insert(table)
 
 
-def _counting(statement: "AnyInsert", table: Table) -> Executable:
-    if isinstance(statement, SqliteInsert):
-        return statement
-    # psycopg counts nothing for a batch; RETURNING makes SQLAlchemy send many rows in one statement, and counts
-    return statement.returning(*table.primary_key.columns)
-
-
-def _run(tx: Tx, statement: Executable, rows: Rows, counted: bool) -> int:
-    result = tx.execute(statement, list(rows))
-    if not counted:
-        return 0
-    return result.rowcount if tx.dialect == "sqlite" else len(result.all())
+def _run(tx: Tx, statement: Prepared, rows: Rows, counted: bool) -> int:
+    if counted:
+        return tx.count(statement, rows)
+    tx.send(statement, rows)
+    return 0
 
 
 def insert_ignore(tx: Tx, table: Table, rows: Rows, *, index: Sequence[str] | None = None, counted: bool = True) -> int:
@@ -54,21 +48,20 @@ def insert_ignore(tx: Tx, table: Table, rows: Rows, *, index: Sequence[str] | No
         table: where to.
         rows: one mapping a row, all with the same keys.
         index: the columns of the unique index that says what is there already; any unique index when absent.
-        counted: whether the number matters; PostgreSQL takes a large batch several times as fast without.
+        counted: whether the number matters; without, nobody waits for PostgreSQL.
 
     Returns:
         How many rows were inserted; 0 when that was not to be counted.
     """
     if not rows:
         return 0
-    statement = _ignoring(tx.dialect, table, None if index is None else tuple(index), counted)
-    return _run(tx, statement, rows, counted)
+    return _run(tx, ignoring(tx.dialect, table, None if index is None else tuple(index)), rows, counted)
 
 
 @lru_cache(maxsize=256)
-def _ignoring(dialect: str, table: Table, index: tuple[str, ...] | None, counted: bool) -> Executable:
-    statement = _insert(dialect, table).on_conflict_do_nothing(index_elements=index)
-    return _counting(statement, table) if counted else statement
+def ignoring(dialect: str, table: Table, index: tuple[str, ...] | None = None) -> Prepared:
+    """The insert that passes over the rows that are there already, in the words of a database; see `insert_ignore`."""
+    return Prepared(_insert(dialect, table).on_conflict_do_nothing(index_elements=index))
 
 
 def upsert(
@@ -98,16 +91,14 @@ def upsert(
     """
     if not rows:
         return 0
-    statement = _upserting(tx.dialect, table, tuple(index), tuple(update), where, counted)
-    return _run(tx, statement, rows, counted)
+    return _run(tx, _upserting(tx.dialect, table, tuple(index), tuple(update), where), rows, counted)
 
 
 @lru_cache(maxsize=256)
 def _upserting(
-    dialect: str, table: Table, index: tuple[str, ...], update: tuple[str, ...], where: Condition | None, counted: bool
-) -> Executable:
+    dialect: str, table: Table, index: tuple[str, ...], update: tuple[str, ...], where: Condition | None
+) -> Prepared:
     statement = _insert(dialect, table)
     values = {name: statement.excluded[name] for name in update}
     condition = None if where is None else where(statement.excluded)
-    statement = statement.on_conflict_do_update(index_elements=index, set_=values, where=condition)
-    return _counting(statement, table) if counted else statement
+    return Prepared(statement.on_conflict_do_update(index_elements=index, set_=values, where=condition))

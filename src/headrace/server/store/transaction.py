@@ -4,16 +4,18 @@ An operation is a plain function `(tx, ...) -> result`. It may be run again from
 serialisation failure or a deadlock, SQLite after BUSY), so it must have no effect but through `tx`.  # G16
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Executable
+from sqlalchemy import Connection, CursorResult, Dialect, Executable
 from sqlalchemy.exc import DataError
 
-from headrace.exceptions import ValidationFailed
 from headrace.server.store.caller import ADMIN, Caller
+from headrace.server.store.errors import as_told
+from headrace.server.store.prepared import Prepared, Rows
 
 ResultT = TypeVar("ResultT")
 
@@ -42,18 +44,50 @@ class Patience:
         """What it has to wait for, as the operation says: a place in line, or a moment; None when it has not to."""
 
 
+Values = Mapping[str, Any]
+
+
+class Driver(Protocol):
+    """What runs statements that are SQL already; its errors are SQLAlchemy's."""
+
+    dialect: Dialect
+    """Whose words it understands, with parameters in a sequence."""
+
+    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
+        """Run a statement; its rows, and how many it concerned."""
+        ...
+
+    def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each of some rows; perhaps only before the next `fetch` or `settle`."""
+        ...
+
+    def count(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each of some rows; how many rows it concerned."""
+        ...
+
+    def settle(self) -> None:
+        """Wait until all that was sent has been run."""
+        ...
+
+    def undo_part(self) -> None:
+        """Go back to the savepoint `part`, after an error."""
+        ...
+
+
 class Tx:
     """One transaction.
 
     Args:
         connection: SQLAlchemy's connection, inside a transaction.
+        driver: runs prepared statements on the same connection.
         now: the moment of this transaction, by the database's clock.
     """
 
-    __slots__ = ("address", "agent", "callbacks", "caller", "connection", "now", "patience")
+    __slots__ = ("_driver", "address", "agent", "callbacks", "caller", "connection", "now", "patience")
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
+    def __init__(self, connection: Connection, driver: Driver, now: datetime) -> None:
         self.connection = connection
+        self._driver = driver
         self.now = now
         self.caller: Caller = ADMIN
         """Who it is carried out for: the server itself and local mode are their own masters."""
@@ -70,19 +104,68 @@ class Tx:
         """`sqlite` or `postgresql`."""
         return self.connection.dialect.name
 
+    @overload
+    def execute(self, statement: Prepared, parameters: Values | None = None) -> Rows: ...
+    @overload
     def execute(
-        self, statement: Executable, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
-    ) -> CursorResult[Any]:
-        """Run a statement; a sequence of parameters runs it for each.
+        self, statement: Executable, parameters: Values | Sequence[Values] | None = None
+    ) -> CursorResult[Any]: ...
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement; one that is not prepared runs for each of a sequence of parameters.
 
         Raises:
             ValidationFailed: a value does not fit into the database: a number too great, text that is not Unicode.
         """
         try:
-            return self.connection.execute(statement, parameters)
+            if not isinstance(statement, Prepared):
+                return self.connection.execute(statement, parameters)
+            form = statement.form(self._driver.dialect, parameters or {})
+            rows, count = self._driver.fetch(form.sql, form.bound(parameters or {}))
         except (DataError, OverflowError, UnicodeEncodeError) as error:
-            cause = getattr(error, "orig", error)
-            raise ValidationFailed(f"A value of the call cannot be stored: {cause}. Send another one.") from error
+            raise as_told(error) from error
+        return Rows([form.read(row) for row in rows], count)
+
+    def send(self, statement: Prepared, rows: Values | Sequence[Values]) -> None:
+        """Run a statement whose result nobody looks at, for one row or for each of some that have the same keys.
+
+        PostgreSQL gets it together with what comes next: it may fail only then, at the latest with COMMIT.
+
+        Raises:
+            ValidationFailed: as for `execute`.
+        """
+        many = [rows] if isinstance(rows, Mapping) else rows
+        if many:
+            self._run_many(self._driver.send, statement, many)
+
+    def count(self, statement: Prepared, rows: Sequence[Values]) -> int:
+        """Run a statement for each of some rows that have the same keys; how many rows it concerned.
+
+        Raises:
+            ValidationFailed: as for `execute`.
+        """
+        return self._run_many(self._driver.count, statement, rows) if rows else 0
+
+    def _run_many(
+        self, run: Callable[[str, list[list[Any]]], ResultT], statement: Prepared, rows: Sequence[Values]
+    ) -> ResultT:
+        form = statement.form(self._driver.dialect, rows[0])
+        try:
+            return run(form.sql, [form.bound(row) for row in rows])
+        except (DataError, OverflowError, UnicodeEncodeError) as error:
+            raise as_told(error) from error
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """What is done within it is undone when it raises, and the transaction can go on."""
+        self._driver.send("SAVEPOINT part", [()])
+        try:
+            yield
+            self._driver.settle()
+        except Exception as error:
+            self._driver.undo_part()
+            self._driver.send("RELEASE SAVEPOINT part", [()])
+            raise as_told(error) from error
+        self._driver.send("RELEASE SAVEPOINT part", [()])
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` once this transaction is committed; never when it is rolled back.
