@@ -223,8 +223,8 @@ def test_first_states_make_the_columns_of_a_run(world: World, clock: ManualClock
     assert world.column(pending, "state_index") == 1
 
 
-def test_a_change_costs_six_statements(world: World) -> None:
-    """One to load run and state, one for the run, one for the state; three for its event: what is around, two rows."""
+def test_a_change_costs_five_statements(world: World) -> None:
+    """One to load run and state and what is around, one for the run, one for the state, two for its event."""
     run_id = world.flow_run(deployment_id=world.deployment())
 
     def counted(tx: Tx) -> int:
@@ -234,7 +234,7 @@ def test_a_change_costs_six_statements(world: World) -> None:
         set_flow_run_state(tx, run_id, proposal("RUNNING"))
         return len(statements)
 
-    assert world.store.write(counted) == 6
+    assert world.store.write(counted) == 5
 
 
 class Noting:

@@ -10,12 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, Select, and_, bindparam, or_, select
+from sqlalchemy import FromClause, Row, Table, and_, bindparam, or_, select
 
 from headrace.exceptions import ObjectNotFound
 from headrace.schemas.concurrency_limits import ConcurrencyLimitStrategy
 from headrace.schemas.states import State, StateDetails, StateType
 from headrace.server.operations.slots import standings
+from headrace.server.operations.surroundings import SURROUNDINGS, surrounded
 from headrace.server.rules.change import Change, FlowRunNow, TaskRunNow
 from headrace.server.rules.facts import (
     CACHED,
@@ -64,21 +65,27 @@ _FLOW_RUN_COLUMNS = (
 _TASK_RUN_COLUMNS = (*_RUN_COLUMNS, "task_key", "tags", "flow_run_id", "flow_run_run_count")
 
 
-def _with_state(table: Any, columns: tuple[str, ...], states: Any) -> Select[Any]:
+def _columns(table: Table, columns: tuple[str, ...], states: Table) -> list[Any]:
     state = [states.c[name].label(f"state_{name}") for name in _STATE_COLUMNS]
-    return select(*(table.c[name] for name in columns), *state, table.c.state_id.label("current_state_id")).select_from(
-        table.outerjoin(states, states.c.id == table.c.state_id)
-    )
+    return [*(table.c[name] for name in columns), *state, table.c.state_id.label("current_state_id")]
+
+
+def _locked(runs: FromClause, columns: list[Any], table: Table) -> Prepared:
+    one = select(*columns).select_from(runs).where(table.c.id == bindparam("run_id"))
+    return Prepared(one.with_for_update(of=table))
 
 
 _STATE_COLUMNS = ("id", "type", "name", "timestamp", "message", "data", "state_details")
-SELECT_FLOW_RUN = _with_state(tables.FLOW_RUN, _FLOW_RUN_COLUMNS, FLOW_RUN_STATE)
-"""Flow runs as `read_flow_run_row` reads them."""
-_SELECT_TASK_RUN = _with_state(TASK_RUN, _TASK_RUN_COLUMNS, TASK_RUN_STATE)
-_LOCK_FLOW_RUN = Prepared(
-    SELECT_FLOW_RUN.where(tables.FLOW_RUN.c.id == bindparam("run_id")).with_for_update(of=tables.FLOW_RUN)
+_LOCK_FLOW_RUN = _locked(
+    surrounded(tables.FLOW_RUN.outerjoin(FLOW_RUN_STATE, FLOW_RUN_STATE.c.id == tables.FLOW_RUN.c.state_id)),
+    [*_columns(tables.FLOW_RUN, _FLOW_RUN_COLUMNS, FLOW_RUN_STATE), *SURROUNDINGS],
+    tables.FLOW_RUN,
 )
-_LOCK_TASK_RUN = Prepared(_SELECT_TASK_RUN.where(TASK_RUN.c.id == bindparam("run_id")).with_for_update(of=TASK_RUN))
+_LOCK_TASK_RUN = _locked(
+    TASK_RUN.outerjoin(TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id),
+    _columns(TASK_RUN, _TASK_RUN_COLUMNS, TASK_RUN_STATE),
+    TASK_RUN,
+)
 
 
 def _times(settings: Settings) -> Times:
@@ -137,12 +144,6 @@ def _state_at(row: Row[Any], start: int) -> State | None:
     )
 
 
-def read_flow_run_row(row: Row[Any]) -> FlowRunNow:
-    """A row of `SELECT_FLOW_RUN` as the rules see it."""
-    width = len(_FLOW_RUN_COLUMNS)
-    return FlowRunNow(**dict(zip(_FLOW_RUN_COLUMNS, row[:width], strict=True)), state=_state_at(row, width))
-
-
 def lock_flow_run(tx: Tx, run_id: UUID) -> FlowRunNow:
     """Load a flow run and keep others from changing it until the end of the transaction.
 
@@ -152,7 +153,9 @@ def lock_flow_run(tx: Tx, run_id: UUID) -> FlowRunNow:
     row = _lock(tx, _LOCK_FLOW_RUN, run_id)
     if row is None:
         raise ObjectNotFound("Flow run", run_id)
-    return read_flow_run_row(row)
+    width = len(_FLOW_RUN_COLUMNS)
+    known = dict(zip(_FLOW_RUN_COLUMNS, row[:width], strict=True))
+    return FlowRunNow(**known, state=_state_at(row, width), around=row)
 
 
 def find_task_run(tx: Tx, run_id: UUID) -> TaskRunNow | None:

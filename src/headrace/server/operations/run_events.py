@@ -25,8 +25,9 @@ from headrace.server.events.log import (
 from headrace.server.operations.facts import read_state
 from headrace.server.operations.paging import listed
 from headrace.server.operations.rows import kept_data, set_details
+from headrace.server.operations.surroundings import SURROUNDINGS, surrounded, surroundings, tags_of
 from headrace.server.store.prepared import Prepared
-from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, TASK_RUN, TASK_RUN_STATE, WORK_POOL, WORK_QUEUE
+from headrace.server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_STATE
 from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
 
@@ -35,7 +36,6 @@ FORCED_BY = "headrace.forced-by"
 CLOSE = timedelta(minutes=5)
 """How long after a state the next one's event is said to follow."""
 LONGEST_MESSAGE = 100_000
-_CREATORS = ("deployment", "automation")
 _TOLD = (
     "name",
     "task_key",
@@ -51,47 +51,22 @@ _TOLD = (
 )
 """What events say of a task run, the same after each of its states."""
 
-_AROUND = (
-    select(
-        FLOW_RUN.c.id,
-        FLOW_RUN.c.name,
-        FLOW_RUN.c.run_count,
-        FLOW_RUN.c.tags,
-        FLOW_RUN.c.created_by,
-        FLOW_RUN.c.flow_id,
-        FLOW.c.name.label("flow"),
-        FLOW_RUN.c.deployment_id,
-        DEPLOYMENT.c.name.label("deployment"),
-        WORK_QUEUE.c.id.label("queue_id"),
-        WORK_QUEUE.c.name.label("queue"),
-        WORK_POOL.c.id.label("pool_id"),
-        WORK_POOL.c.name.label("pool"),
-        WORK_POOL.c.type.label("pool_type"),
-        FLOW_RUN.c.parent_task_run_id,
-        TASK_RUN.c.name.label("parent"),
-    )
-    .select_from(FLOW_RUN)
-    .outerjoin(FLOW, FLOW.c.id == FLOW_RUN.c.flow_id)
-    .outerjoin(DEPLOYMENT, DEPLOYMENT.c.id == FLOW_RUN.c.deployment_id)
-    .outerjoin(WORK_QUEUE, WORK_QUEUE.c.id == FLOW_RUN.c.work_queue_id)
-    .outerjoin(WORK_POOL, WORK_POOL.c.id == WORK_QUEUE.c.work_pool_id)
-    .outerjoin(TASK_RUN, TASK_RUN.c.id == FLOW_RUN.c.parent_task_run_id)
-)
-_AROUND_ONE = Prepared(_AROUND.where(FLOW_RUN.c.id == bindparam("run_id")))
 _IN_FORCE = (
     select(TASK_RUN.c.id, *(column.label(f"state_{column.name}") for column in TASK_RUN_STATE.c))
     .join(TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id)
     .where(TASK_RUN.c.id.in_(bindparam("ids", expanding=True)))
 )
+_AROUND = select(FLOW_RUN.c.id, FLOW_RUN.c.deployment_id, FLOW_RUN.c.parent_task_run_id, *SURROUNDINGS).select_from(
+    surrounded(FLOW_RUN)
+)
+_AROUND_ONE = Prepared(_AROUND.where(FLOW_RUN.c.id == bindparam("run_id")))
 _AROUND_SOME = _AROUND.where(FLOW_RUN.c.id.in_(bindparam("run_ids", expanding=True)))
 
 
 class NewRun(NamedTuple):
-    """What the event of a new flow run says, when it belongs to nothing but a flow; as a row of `_AROUND`."""
+    """What the event of a new flow run says, when it belongs to nothing but a flow; as `SURROUNDINGS` has it."""
 
-    id: UUID
     name: str
-    run_count: int
     tags: Sequence[str]
     created_by: Mapping[str, Any] | None
     flow_id: UUID
@@ -103,7 +78,7 @@ class NewRun(NamedTuple):
 
 
 def tell_of_flow_run(
-    tx: Tx, run_id: UUID, written: State, before: State | None, *, forced: bool, new: NewRun | None = None
+    tx: Tx, run_id: UUID, written: State, before: State | None, *, forced: bool, run_count: int, around: Any = None
 ) -> None:
     """Write the event that a flow run has got a state.
 
@@ -113,10 +88,12 @@ def tell_of_flow_run(
         written: its state.
         before: the state it had.
         forced: whether the state was forced on it, or it has left a final one: then the event names who did so.
-        new: what the event says of the run, where that is known already; else it is looked up.
+        run_count: how often the run has run now.
+        around: what the event says of the run, where that is known already, as `SURROUNDINGS` has it; else it is
+            looked up.
     """
-    row: Any = new or tx.execute(_AROUND_ONE, {"run_id": run_id}).one()
-    labels = _state_labels("flow-run", run_id, row.name, row.run_count, written)
+    row: Any = around or tx.execute(_AROUND_ONE, {"run_id": run_id}).one()
+    labels = _state_labels("flow-run", run_id, row.name, run_count, written)
     if forced:
         labels[FORCED_BY] = tx.caller.name
     event = Event(
@@ -124,7 +101,7 @@ def tell_of_flow_run(
         occurred=written.timestamp,
         event=f"prefect.flow-run.{written.name}",
         resource=labels,
-        related=[*_surroundings(row), *_tags(row.tags)],
+        related=[*surroundings(row), *tags_of(row.tags)],
         payload=_payload(before, written),
         follows=_followed(before, written),
     )
@@ -161,7 +138,7 @@ class _Around:
 
     def __init__(self, rows: Iterable[Any]) -> None:
         self._runs = {
-            row.id: ([related_to("flow-run", row.id, row.name), *_surroundings(row, inside=True)], row.tags)
+            row.id: ([related_to("flow-run", row.id, row.name), *surroundings(row, inside=True)], row.tags)
             for row in rows
         }
         self._made: dict[tuple[UUID | None, tuple[str, ...]], tuple[str, list[tuple[str, str]]]] = {}
@@ -173,8 +150,8 @@ class _Around:
         if made is None:
             found, tags = self._runs.get(record.flow_run_id, ([], []))
             own = [tag for tag in record.tags if tag not in tags]
-            related = [*_tags([*tags, *own]), *found]
-            index = [(labels[RESOURCE_ID], labels[RESOURCE_ROLE]) for labels in (*found[:1], *_tags(own))]
+            related = [*tags_of([*tags, *own]), *found]
+            index = [(labels[RESOURCE_ID], labels[RESOURCE_ROLE]) for labels in (*found[:1], *tags_of(own))]
             made = self._made[key] = json_text(related), index
         return made
 
@@ -261,30 +238,6 @@ def _occurred(event: tuple[LogRow, Roles]) -> datetime:
 
 def _moment(state: State) -> datetime:
     return state.timestamp
-
-
-def _surroundings(row: Any, *, inside: bool = False) -> list[Labels]:
-    """What a flow run belongs to; for what happens `inside` it, without its parent and its creator."""
-    found = [related_to("flow", row.flow_id, row.flow)]
-    if row.deployment_id is not None:
-        found.append(related_to("deployment", row.deployment_id, row.deployment))
-    if row.queue_id is not None:
-        found.append(related_to("work-queue", row.queue_id, row.queue))
-    if row.pool_id is not None:
-        found.append(related_to("work-pool", row.pool_id, row.pool, **{"prefect.work-pool.type": row.pool_type}))
-    if inside:
-        return found
-    if row.parent_task_run_id is not None:
-        found.append(related_to("task-run", row.parent_task_run_id, row.parent))
-    made = row.created_by or {}
-    kind = (made.get("type") or "").lower()
-    if kind in _CREATORS and made.get("id") is not None:
-        found.append(related_to(kind, made["id"], made.get("display_value"), role="creator"))
-    return found
-
-
-def _tags(tags: Iterable[str]) -> list[Labels]:
-    return [related_to("tag", tag) for tag in tags]
 
 
 def _state_labels(kind: str, id: UUID, name: str, run_count: int, state: State) -> Labels:

@@ -138,7 +138,8 @@ def change_flow_run(
     _update_flow_run(tx, run, columns)
     tx.send(_INSERT_FLOW_RUN_STATE, _state_row("flow_run_id", run.id, written, columns["state_index"]))
     carry_out(tx, run.id, "flow_run", verdict.effects)
-    tell_of_flow_run(tx, run.id, written, run.state, forced=policy is FORCED or run.type in FINAL)
+    forced, run_count = policy is FORCED or run.type in FINAL, columns["run_count"]
+    tell_of_flow_run(tx, run.id, written, run.state, forced=forced, run_count=run_count, around=run.around)
     _tell_others(tx, run.id, run.parent_task_run_id, run.work_queue_id, written)
     claimed = change.lease_seconds is not None and verdict.status is SetStateStatus.ACCEPT
     known = claimed or change.epoch is not None
@@ -206,7 +207,7 @@ def first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], proposed: Sta
     return state
 
 
-_OF_ITSELF = ("id", "name", "run_count", "tags", "created_by", "flow_id")
+_OF_ITSELF = ("name", "tags", "created_by", "flow_id")
 _BELONGINGS = ("deployment_id", "work_queue_id", "parent_task_run_id")
 
 
@@ -223,7 +224,7 @@ def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: St
     new = None
     if flow is not None and not any(values.get(name) for name in _BELONGINGS):
         new = NewRun(**{name: values[name] for name in _OF_ITSELF}, flow=flow)
-    tell_of_flow_run(tx, values["id"], state, None, forced=False, new=new)
+    tell_of_flow_run(tx, values["id"], state, None, forced=False, run_count=values["run_count"], around=new)
     _tell_others(tx, values["id"], values.get("parent_task_run_id"), values.get("work_queue_id"), state)
 
 
@@ -314,10 +315,11 @@ _UPDATE_TASK_RUN = Prepared(_update(TASK_RUN, [*_CHANGED, "flow_run_run_count"])
 
 
 def _update_flow_run(tx: Tx, run: FlowRunNow, columns: dict[str, Any]) -> None:
-    """Write the run's row, if it is still the one that was decided about.  # G4, G5"""
-    guards = {"run_id": run.id, "old_epoch": run.epoch, "old_index": run.state_index}
-    if tx.execute(_UPDATE_FLOW_RUN, {**columns, **guards}).rowcount != 1:
-        raise RuntimeError(f"Flow run {run.id} changed in spite of its lock; nothing was written. Try again.")
+    """Write the run's row, if it is still the one that was decided about.  # G4, G5
+
+    Whether it is need not be waited for: it is locked, and were it not, the number of its new state would be taken.
+    """
+    tx.send(_UPDATE_FLOW_RUN, {**columns, "run_id": run.id, "old_epoch": run.epoch, "old_index": run.state_index})
 
 
 _POOL_OF_QUEUE = Prepared(select(WORK_QUEUE.c.work_pool_id).where(WORK_QUEUE.c.id == bindparam("queue_id")))

@@ -62,6 +62,8 @@ class FlowRunNow(Run, frozen=True, kw_only=True):
     epoch: int = 0
     lease_until: datetime | None = None
     lease_seconds: float | None = None
+    around: Any = None
+    """What the event of a change says of the run; no rule looks at it."""
 
 
 class TaskRunNow(Run, frozen=True, kw_only=True):
