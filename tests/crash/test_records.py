@@ -38,7 +38,7 @@ sys.stdin.read()
 
 DELIVER = """
 from headrace.client import get_client
-from headrace.engine.recorder import deliver_leftovers
+from headrace.engine.leftovers import deliver_leftovers
 print(deliver_leftovers(get_client()))
 """
 

@@ -1,12 +1,21 @@
 """What a client is: something that calls endpoints. One transport each in `http` and `local`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from headrace.schemas.endpoint import Endpoint
 
 ResultT = TypeVar("ResultT")
+
+
+class Calls(Protocol):
+    """What makes calls: a client, or one transaction of it."""
+
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:
+        """See `Client.call`."""
+        ...
 
 
 class Client(ABC):
@@ -35,6 +44,18 @@ class Client(ABC):
             ApiUnreachable: the API gave no answer.
             ApiError: it refused for another reason.
         """
+
+    def together(self, calls: Callable[["Calls"], ResultT]) -> ResultT:
+        """Make several calls that belong together. In local mode they are one transaction; a server is asked for each.
+
+        Args:
+            calls: makes them, by the object it is given, and returns what came of them. It may be run again when its
+                transaction is, so it must have no other effects.
+
+        Raises:
+            ApiError: as `call`; in local mode nothing was done then.
+        """
+        return calls(self)
 
     def close(self) -> None:
         """Let go of what it holds; the client can be used no more."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy.exc import IntegrityError
 
-from headrace.client.client import Client
+from headrace.client.client import Calls, Client
 from headrace.exceptions import ObjectNotFound, ValidationFailed
 from headrace.schemas.endpoint import Endpoint
 from headrace.schemas.recording import RECORD
@@ -80,6 +80,17 @@ class LocalClient(Client):
 
     def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
+        operation, given = self._prepare(endpoint, body, arguments)
+        answer: ResultT = _answer(self._carry_out(lambda tx: operation.function(tx, **given), operation.reads_only))
+        return answer
+
+    def together(self, calls: Callable[[Calls], ResultT]) -> ResultT:
+        """See `Client.together`."""
+        return self._carry_out(lambda tx: calls(_Transaction(self, tx)), reads_only=False)
+
+    def _prepare(
+        self, endpoint: Endpoint[Any], body: Any, arguments: dict[str, Any]
+    ) -> tuple[Operation, dict[str, Any]]:
         local = self._prepared.get(endpoint)
         if local is None:
             local = self._prepared[endpoint] = _Local(self._find(endpoint))
@@ -87,28 +98,40 @@ class LocalClient(Client):
         if local.body is not None:
             trusted = endpoint in HANDED_OVER and body is not None
             given["body"] = body if trusted else local.body.read(b"" if body is None else _ENCODER.encode(body))
-        function = local.operation.function
+        return local.operation, given
 
-        def step(tx: Tx) -> Any:
-            return function(tx, **given)
-
+    def _carry_out(self, step: Callable[[Tx], ResultT], reads_only: bool) -> ResultT:
         try:
-            result = self.store.read(step) if local.operation.reads_only else self.store.write(step)
+            return self.store.read(step) if reads_only else self.store.write(step)
         except IntegrityError as error:
             raise refusal_of(error) from error
-        if isinstance(result, Existing):
-            result = result.value
-        if isinstance(result, Refusal):
-            raise result.error
-        if isinstance(result, Raw):
-            result = result.content
-        answer: ResultT = result
-        return answer
 
     def close(self) -> None:
         """Close the database, if it was opened for this client."""
         if self._owned:
             self.store.close()
+
+
+class _Transaction:
+    """The calls of one transaction; see `Client.together`."""
+
+    def __init__(self, client: LocalClient, tx: Tx) -> None:
+        self._client, self._tx = client, tx
+
+    def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
+        """See `Client.call`."""
+        operation, given = self._client._prepare(endpoint, body, arguments)
+        answer: ResultT = _answer(operation.function(self._tx, **given))
+        return answer
+
+
+def _answer(result: Any) -> Any:
+    """What a caller gets of what an operation returned."""
+    if isinstance(result, Existing):
+        result = result.value
+    if isinstance(result, Refusal):
+        raise result.error
+    return result.content if isinstance(result, Raw) else result
 
 
 def open_local(url: str) -> LocalClient:

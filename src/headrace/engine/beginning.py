@@ -18,7 +18,7 @@ from headrace.engine.ended import Ended
 from headrace.engine.ending import AWAY, read_answer
 from headrace.engine.identity import inputs_hash
 from headrace.engine.parameters import jsonable
-from headrace.engine.steps import Blocking, Call, Sleep, Steps
+from headrace.engine.steps import Blocking, Call, Outcome, Sleep, Steps
 from headrace.engine.upstream import NotReady, Resolver, as_list, is_simple, search, wait_for_all
 from headrace.exceptions import Abort, Pause, UpstreamTaskError
 from headrace.schemas.flow_runs import (
@@ -39,6 +39,7 @@ from headrace.settings import get_settings
 
 if TYPE_CHECKING:
     from headrace.client import Client
+    from headrace.client.client import Calls
     from headrace.engine.flow_run import FlowRunning
 
 _flow_ids: WeakKeyDictionary["Client", dict[str, UUID]] = WeakKeyDictionary()
@@ -130,7 +131,7 @@ def prepare(run: "FlowRunning") -> Steps[Ended | None]:
     created = yield Blocking(create, run, name)
     if created.error is not None:
         return _without_record(created.error)
-    run.flow_run = created.value
+    run.flow_run, run.claim_answer = created.value
     run.id = run.flow_run.id
     run.state = run.flow_run.state
     return None
@@ -172,27 +173,56 @@ def _gather(run: "FlowRunning", inputs: dict[str, list[Any]]) -> Steps[Ended | N
     return None
 
 
-def create(run: "FlowRunning", name: str | None) -> FlowRun:
-    """Make the flow run at the server, and the flow if it is new there."""
+def create(run: "FlowRunning", name: str | None) -> tuple[FlowRun, OrchestrationResult | None]:
+    """Make the flow run at the server, and the flow if it is new there.
+
+    In local mode RUNNING is proposed in the same transaction, as each costs a commit.
+
+    Args:
+        run: the run.
+        name: its name, if its flow gives it one.
+
+    Returns:
+        The flow run, and the answer to the proposal if it was made.
+    """
     flow, client = run.flow, run.client
     with _lock:
         known = _flow_ids.setdefault(client, {})
     flow_id = known.get(flow.name)
     if flow_id is None:
         flow_id = known[flow.name] = client.call(CREATE_FLOW, body=FlowCreate(name=flow.name)).id
-    return client.call(
-        CREATE_FLOW_RUN,
-        body=FlowRunCreate(
-            flow_id=flow_id,
-            name=name,
-            flow_version=flow.version,
-            parameters=jsonable(run.parameters),
-            tags=sorted(current_tags()),
-            parent_task_run_id=run.task_run.id if run.task_run is not None else None,
-            empirical_policy=flow.policy,
-            state=StateCreate(type=StateType.PENDING, name="Pending"),
-        ),
+    body = FlowRunCreate(
+        flow_id=flow_id,
+        name=name,
+        flow_version=flow.version,
+        parameters=jsonable(run.parameters),
+        tags=sorted(current_tags()),
+        parent_task_run_id=run.task_run.id if run.task_run is not None else None,
+        empirical_policy=flow.policy,
+        state=StateCreate(type=StateType.PENDING, name="Pending"),
     )
+    if not client.local:
+        return client.call(CREATE_FLOW_RUN, body=body), None
+
+    def both(api: "Calls") -> tuple[FlowRun, OrchestrationResult]:
+        made = api.call(CREATE_FLOW_RUN, body=body)
+        return made, api.call(SET_FLOW_RUN_STATE, id=made.id, body=_claim(run, made.id, "Running"))
+
+    return client.together(both)
+
+
+def _claim(run: "FlowRunning", id: UUID, name: str) -> SetFlowRunState:
+    details = StateDetails(flow_run_id=id, transition_id=uuid7())  # so that a claim can be sent again
+    return SetFlowRunState(
+        state=StateCreate(type=StateType.RUNNING, name=name, state_details=details),
+        epoch=run.epoch or None,
+        lease_seconds=get_settings().server.runs.manual_lease_seconds if _by_hand(run) else None,
+    )
+
+
+def _by_hand(run: "FlowRunning") -> bool:
+    """Whether this process claims the run itself, so that it has to hold its lease."""
+    return run.claimed is None and not run.epoch
 
 
 def begin(run: "FlowRunning", name: str) -> Steps[Ended | None]:
@@ -202,12 +232,13 @@ def begin(run: "FlowRunning", name: str) -> Steps[Ended | None]:
         run: the run.
         name: of the state: "Running", or "Retrying" for a further attempt.
     """
-    seconds = get_settings().server.runs.manual_lease_seconds if run.claimed is None and not run.epoch else None
-    details = StateDetails(flow_run_id=run.id, transition_id=uuid7())  # so that a claim can be sent again
-    state = StateCreate(type=StateType.RUNNING, name=name, state_details=details)
+    by_hand = _by_hand(run)
+    claim = _claim(run, run.id, name)
     while True:
-        body = SetFlowRunState(state=state, epoch=run.epoch or None, lease_seconds=seconds)
-        outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=body, wait=HELD_SECONDS)
+        if run.claim_answer is None:
+            outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=claim, wait=HELD_SECONDS)
+        else:
+            outcome, run.claim_answer = Outcome(run.claim_answer), None
         if outcome.error is not None:
             if run.failures and isinstance(outcome.error, AWAY):
                 return None  # it had begun before the server went away: it goes on
@@ -224,8 +255,8 @@ def begin(run: "FlowRunning", name: str) -> Steps[Ended | None]:
             return Ended(verdict.state, None, verdict.aborted)
         if not verdict.state.is_running():
             return _refused(verdict.state)
-        if seconds is not None and answer.epoch is not None:
-            lease.hold(run.id, answer.epoch, seconds)
+        if by_hand and answer.epoch is not None:
+            lease.hold(run.id, answer.epoch, get_settings().server.runs.manual_lease_seconds)
             run.leased = True
         if run.task_run is not None and not run.failures:
             run.task_run.report()

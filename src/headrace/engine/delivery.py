@@ -19,7 +19,8 @@ from headrace.engine import spool
 from headrace.engine.spool import ProposedState
 from headrace.exceptions import ApiError, ApiUnreachable, HeadraceError, RateLimited
 from headrace.schemas.flow_runs import SET_FLOW_RUN_STATE
-from headrace.schemas.recording import RECORD, LogRecord, Records, RefusedRecord, TaskRunRecord
+from headrace.schemas.recording import RECORD, LogRecord, Recorded, Records, RefusedRecord, TaskRunRecord
+from headrace.schemas.states import OrchestrationResult
 
 logger = logging.getLogger("headrace.recorder")
 
@@ -37,6 +38,10 @@ class Caller(Protocol):
 
     def call(self, endpoint: Any, *, body: Any = None, **arguments: Any) -> Any:
         """Make one call."""
+        ...
+
+    def together(self, calls: Callable[[Any], Any]) -> Any:
+        """Make several calls, in local mode in one transaction."""
         ...
 
 
@@ -85,6 +90,35 @@ def deliver(client: Caller, item: Records | msgspec.Raw | ProposedState, aside: 
         if _passing(error) or (patient and not NotNow(error).certain):
             raise NotNow(error) from error
         _refused(client, item, aside, error, patient)
+
+
+def deliver_with_proposal(
+    client: Caller, records: Records, proposed: ProposedState, aside: Path
+) -> OrchestrationResult:
+    """Give the API the last records of a flow run and propose its final state, in one transaction of the database.
+
+    Args:
+        client: whom to call, in local mode.
+        records: what to record.
+        proposed: the state.
+        aside: folder for what the API will never take.
+
+    Returns:
+        The answer to the proposal.
+
+    Raises:
+        Exception: one of the two could not be carried out, so neither was.
+    """
+
+    def both(api: Caller) -> tuple[Recorded | None, OrchestrationResult]:
+        return api.call(RECORD, body=records), api.call(SET_FLOW_RUN_STATE, id=proposed.id, body=proposed.body)
+
+    recorded: Recorded | None
+    answer: OrchestrationResult
+    recorded, answer = client.together(both)
+    if recorded is not None and recorded.refused:
+        _set_refused_aside(records, recorded.refused, aside)
+    return answer
 
 
 def _passing(error: Exception) -> bool:

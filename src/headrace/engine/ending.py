@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from headrace._internal.ids import uuid7
 from headrace.engine import run_log
-from headrace.engine.steps import Blocking, Sleep, Steps
+from headrace.engine.steps import Blocking, Outcome, Sleep, Steps
 from headrace.exceptions import Abort, ApiUnreachable, ObjectNotFound, RateLimited
 from headrace.schemas.flow_runs import SET_FLOW_RUN_STATE, SetFlowRunState
 from headrace.schemas.states import OrchestrationResult, SetStateStatus, State, StateCreate, StateType, StateWaitDetails
@@ -57,18 +57,21 @@ def propose(run: "FlowRunning", state: StateCreate) -> Steps[Verdict]:
     state.state_details.flow_run_id = run.id
     state.state_details.transition_id = uuid7()  # so that it can be sent again
     body = SetFlowRunState(state=state, epoch=run.epoch or None)
-    flushed = not run.recorder.behind
+    flushed, answer = not run.recorder.behind, None
     if flushed:
-        waited = yield Blocking(run.recorder.flush, FLUSH_SECONDS)
-        flushed = bool(waited.value)
+        waited = yield Blocking(run.recorder.flush_and_propose, run.id, body, FLUSH_SECONDS)
+        flushed, answer = waited.value or (False, None)
     while flushed:
-        outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=body)
+        if answer is None:
+            outcome = yield Blocking(run.client.call, SET_FLOW_RUN_STATE, id=run.id, body=body)
+        else:
+            outcome, answer = Outcome(answer), None
         if outcome.error is None:
-            answer: OrchestrationResult = outcome.value
-            if isinstance(answer.details, StateWaitDetails):
-                yield Sleep(answer.details.delay_seconds)
+            verdict: OrchestrationResult = outcome.value
+            if isinstance(verdict.details, StateWaitDetails):
+                yield Sleep(verdict.details.delay_seconds)
                 continue
-            return read_answer(run, answer)
+            return read_answer(run, verdict)
         if isinstance(outcome.error, ObjectNotFound):
             run_log.flow_error(run, "The flow run was deleted while it ran; it ends without a record.", None)
             return _accepted_here(run, state)

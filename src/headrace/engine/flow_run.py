@@ -40,7 +40,7 @@ from headrace.exceptions import Abort, Pause, SignatureMismatchError
 from headrace.logging.configuration import ensure_logging_setup
 from headrace.logging.prints import patch_print
 from headrace.schemas.flow_runs import FlowRun
-from headrace.schemas.states import State, StateCreate, StateDetails, StateType
+from headrace.schemas.states import OrchestrationResult, State, StateCreate, StateDetails, StateType
 
 if TYPE_CHECKING:
     from headrace.client import Client
@@ -75,6 +75,7 @@ class FlowRunning:
         self.client = client
         self.recorder = recorder
         self.flow_run: FlowRun = flow_run  # type: ignore[assignment]  # `beginning.prepare` makes it when it is None
+        self.claim_answer: OrchestrationResult | None = None  # to the first RUNNING, when it was proposed ahead
         self.id: UUID = flow_run.id if flow_run is not None else uuid7()
         self.claimed = epoch
         self.epoch = epoch or 0

@@ -25,12 +25,10 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import msgspec
-
-from headrace._internal.server_note import read_note
 from headrace.client import get_client
 from headrace.engine import spool
-from headrace.engine.delivery import Caller, NotNow, connected, deliver, lines_of
+from headrace.engine.delivery import Caller, NotNow, connected, deliver, deliver_with_proposal, lines_of
+from headrace.engine.leftovers import deliver_leftovers, destination, spool_folder
 from headrace.engine.sender import Sender
 from headrace.engine.spool import ProposedState, Spool
 from headrace.exceptions import HeadraceError
@@ -38,6 +36,7 @@ from headrace.logging.configuration import ensure_logging_setup
 from headrace.logging.handlers import set_api_log_sink
 from headrace.schemas.flow_runs import SetFlowRunState
 from headrace.schemas.recording import LogRecord, Records, TaskRunRecord
+from headrace.schemas.states import OrchestrationResult
 from headrace.settings import get_settings
 
 QUEUE = 20_000  # records
@@ -47,12 +46,18 @@ logger = logging.getLogger("headrace.recorder")
 
 
 class _Mark:
-    """A place in the queue that somebody waits for."""
+    """A place in the queue that somebody waits for.
 
-    __slots__ = ("reached",)
+    Args:
+        proposed: a state to propose there, if that takes no transaction of its own.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("answer", "proposed", "reached")
+
+    def __init__(self, proposed: ProposedState | None = None) -> None:
         self.reached = threading.Event()
+        self.proposed = proposed
+        self.answer: OrchestrationResult | None = None
 
 
 class Recorder:
@@ -122,9 +127,27 @@ class Recorder:
         Returns:
             Whether it is stored. If not, it is in the spool, or will be within a quarter of a second, and will arrive.
         """
+        return self._idle() or self._wait_for(_Mark(), timeout)
+
+    def flush_and_propose(
+        self, id: UUID, body: SetFlowRunState, timeout: float
+    ) -> tuple[bool, OrchestrationResult | None]:
+        """Flush, and propose a state in the same transaction, if records wait and the API is this process's database.
+
+        Args:
+            id: the flow run.
+            body: the proposal.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether all is stored, and the answer to the proposal; None when that is still to be made.
+        """
         if self._idle():
-            return True
-        mark = _Mark()
+            return True, None
+        mark = _Mark(ProposedState(id=id, body=body))
+        return self._wait_for(mark, timeout), mark.answer
+
+    def _wait_for(self, mark: _Mark, timeout: float | None) -> bool:
         self._queue.append(mark)
         self._rouse()
         self._hurry.set()
@@ -214,7 +237,7 @@ class Recorder:
             records, then = self._next_batch()
             with self._room:
                 self._room.notify_all()
-            if records is not None:
+            if records is not None and not (isinstance(then, _Mark) and self._end_with(records, then)):
                 self._hand_on(records)
             if isinstance(then, _Mark):
                 self._sender.notify(self._spool.written, then.reached)
@@ -242,6 +265,18 @@ class Recorder:
         if not task_runs and not logs:
             return None, then
         return Records(task_runs=list(task_runs.values()), logs=logs), then
+
+    def _end_with(self, records: Records, mark: _Mark) -> bool:
+        """Store the last records of a flow run with its final state; False when each has to go its own way."""
+        if mark.proposed is None or self._spool.waiting or self._slow:
+            return False
+        try:
+            client = connected(self._connect)
+            if client.local:
+                mark.answer = deliver_with_proposal(client, records, mark.proposed, self._folder / "set-aside")
+        except Exception:  # noqa: BLE001  nothing was done; on its own way each of them meets what is wrong again
+            return False
+        return mark.answer is not None
 
     def _hand_on(self, item: Records | ProposedState) -> None:
         if not self._spool.waiting and not self._slow:
@@ -285,54 +320,6 @@ class Recorder:
     def _after_fork(self) -> None:
         self._spool.abandon()
         self._start_clean()
-
-
-def spool_folder() -> Path:
-    """Where the spool files of this home lie."""
-    return Path(get_settings().home).expanduser() / spool.FOLDER
-
-
-def destination() -> str:
-    """The name of the API in force, as spool files bear it: its URL, or `home` for the database of this home."""
-    return get_settings().api.url or "home"
-
-
-def same_destination() -> frozenset[str]:
-    """All names of the API in force: the server of this home has its URL, and is the database of this home too."""
-    settings = get_settings()
-    note = read_note(settings.home)
-    url, here = settings.api.url, note.url if note is not None and note.alive else None
-    if url is None or url == here:
-        return frozenset({"home", url or "home", here or "home"})
-    return frozenset({url})
-
-
-def deliver_leftovers(client: Caller, folder: Path | None = None) -> int:
-    """Deliver what dead processes of this home could not. Two processes never deliver the same file at once.
-
-    Args:
-        client: a client of the API in force.
-        folder: where spool files lie; `spool` in the home folder when absent.
-
-    Returns:
-        The number of batches and states that were delivered. An API that is away ends it early; what is left stays.
-    """
-    delivered = 0
-    folder = folder or spool_folder()
-    try:
-        for lines in spool.leftovers(folder, same_destination()):
-            for line in lines:
-                item = spool.read_line(line)
-                if item is None:
-                    logger.warning("A damaged line in the spool of a dead process is left out: %.80r", line)
-                    continue
-                if isinstance(item, msgspec.Raw) and client.local:
-                    item = spool.decode_records(item)
-                deliver(client, item, folder / "set-aside")
-                delivered += 1
-    except NotNow as trouble:
-        logger.warning("Records of an earlier process cannot be delivered now (%s); they stay in %s.", trouble, folder)
-    return delivered
 
 
 def _deliver_leftovers() -> None:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 from headrace.client import Client
-from headrace.engine.recorder import deliver_leftovers, spool_folder
+from headrace.engine.leftovers import deliver_leftovers, spool_folder
 from headrace.exceptions import ApiError, ApiUnreachable, RateLimited
 from headrace.runner.children import Child, Ending
 from headrace.runner.outcomes import ended_as

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from headrace._internal.ids import uuid7
+from headrace.engine import leftovers
 from headrace.engine import recorder as recording
 from headrace.engine.delivery import LARGEST_LINE
 from headrace.engine.recorder import Recorder
@@ -288,8 +289,8 @@ def test_g11_what_cannot_be_delivered_at_the_end_is_left_for_later(api: Api, tmp
 
     api.down = None
 
-    assert recording.deliver_leftovers(api, tmp_path / "spool") >= 1
-    assert recording.deliver_leftovers(api, tmp_path / "spool") == 0
+    assert leftovers.deliver_leftovers(api, tmp_path / "spool") >= 1
+    assert leftovers.deliver_leftovers(api, tmp_path / "spool") == 0
     assert api.logs == [str(number) for number in range(10)]
 
 
@@ -300,10 +301,10 @@ def test_leftovers_stay_while_the_api_is_away(api: Api, tmp_path: Path) -> None:
     recorder.log(log("kept"))
     assert not recorder.close(0.3)
 
-    assert recording.deliver_leftovers(api, tmp_path / "spool") == 0
+    assert leftovers.deliver_leftovers(api, tmp_path / "spool") == 0
     api.down = None
 
-    assert recording.deliver_leftovers(api, tmp_path / "spool") == 1
+    assert leftovers.deliver_leftovers(api, tmp_path / "spool") == 1
     assert api.logs == ["kept"]
 
 
@@ -375,8 +376,8 @@ def test_the_server_of_a_home_is_its_database(
     monkeypatch: pytest.MonkeyPatch, url: str | None, expected: set[str]
 ) -> None:
     """What was left for the home's database is delivered to the home's server, and the other way round."""
-    monkeypatch.setattr(recording, "read_note", lambda _: SimpleNamespace(alive=True, url="http://U/api"))
+    monkeypatch.setattr(leftovers, "read_note", lambda _: SimpleNamespace(alive=True, url="http://U/api"))
     with temporary_settings({"api.url": url and f"http://{url}/api"}):
-        names = recording.same_destination()
+        names = leftovers.same_destination()
 
     assert names == {name if name == "home" else f"http://{name}/api" for name in expected}
