@@ -15,7 +15,7 @@ from headrace.schemas.states import State
 from headrace.schemas.task_runs import Constant, FlowRunResult, Parameter, TaskRunPolicy, TaskRunResult
 
 
-class TaskRunRecord(Struct, kw_only=True, omit_defaults=True):
+class TaskRunRecord(Struct, kw_only=True, omit_defaults=True, gc=False):
     """A task run as it stands now, and its states since the last batch.
 
     `epoch` is that of the flow run's attempt: news of an older attempt never replace those of a newer one.  # G4
@@ -43,7 +43,7 @@ class TaskRunRecord(Struct, kw_only=True, omit_defaults=True):
     states: list[State] = []
 
 
-class LogRecord(LogCreate, kw_only=True, omit_defaults=True):
+class LogRecord(LogCreate, kw_only=True, omit_defaults=True, gc=False):
     """A log line with the id that makes its second arrival harmless."""
 
     id: UUID

@@ -31,7 +31,7 @@ FINAL = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, S
 """The types a run leaves only by force or by a retry.  # G5"""
 
 
-class StateDetails(Struct, kw_only=True):
+class StateDetails(Struct, kw_only=True, gc=False):
     """Facts that belong to a state; most states have few of them."""
 
     cache_expiration: datetime | None = None

@@ -17,7 +17,7 @@ MOST_DELAYS = 50
 """How many delays a list of them may have."""
 
 
-class TaskRunResult(Struct, kw_only=True, tag_field="input_type", tag="task_run"):
+class TaskRunResult(Struct, kw_only=True, gc=False, tag_field="input_type", tag="task_run"):
     """An input of a task run that came from another task run."""
 
     id: UUID
@@ -29,13 +29,13 @@ class Constant(Struct, kw_only=True, tag_field="input_type", tag="constant"):
     type: str
 
 
-class FlowRunResult(Struct, kw_only=True, tag_field="input_type", tag="flow_run"):
+class FlowRunResult(Struct, kw_only=True, gc=False, tag_field="input_type", tag="flow_run"):
     """An input of a task run that came from a flow run."""
 
     id: UUID
 
 
-class Parameter(Struct, kw_only=True, tag_field="input_type", tag="parameter"):
+class Parameter(Struct, kw_only=True, gc=False, tag_field="input_type", tag="parameter"):
     """An input of a task run that came from a parameter of its flow run."""
 
     name: str
