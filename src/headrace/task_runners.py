@@ -13,7 +13,7 @@ from headrace.engine.mapping import calls_of_map
 from headrace.engine.steps import Steps
 from headrace.engine.task_run import run_task
 from headrace.engine.task_running import TaskRunning
-from headrace.engine.upstream import RunFuture, RunInput, search
+from headrace.engine.upstream import RunFuture, RunInput, is_simple, search
 from headrace.engine.worker_threads import WorkerThreads, run_coroutine, when_done
 from headrace.futures import PrefectConcurrentFuture, PrefectFuture, PrefectFutureList, task_run_input
 from headrace.schemas.states import State, StateType
@@ -104,7 +104,8 @@ class ThreadPoolTaskRunner(TaskRunner[PrefectConcurrentFuture[Any]]):
         run = TaskRunning(task, parameters, wait_for, current_tags())
         if dependencies:
             run.inputs.update(dependencies)
-        needs, to_replace = search((*parameters.values(), wait_for))
+        simple = wait_for is None and is_simple(parameters.values())
+        needs, to_replace = ([], False) if simple else search((*parameters.values(), wait_for))
         if not to_replace and not dependencies:
             run.announce()
         return self.start(run, run_task(run), task.isasync, task_run_input, needs)

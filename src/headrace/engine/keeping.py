@@ -155,7 +155,7 @@ def _keep(run: "TaskRunning", work: Transaction, value: Any) -> Steps[BaseExcept
         expires = task.cache_expiration
         until = datetime.now(UTC) + expires if expires is not None else None
         record = store.create_result_record(value, work.key, until)
-    work.stage(record if record is not None else value, list(task.on_rollback_hooks), list(task.on_commit_hooks))
+    work.stage(record if record is not None else value, task.on_rollback_hooks, task.on_commit_hooks)
     error = yield from _end(work, None)
     if error is None and store is not None and record is not None and work.key is None and not work.is_rolled_back():
         error = (yield Blocking(store.persist_result_record, record)).error

@@ -252,13 +252,13 @@ class Recorder:
         then = None
         while queue and len(task_runs) + len(logs) < self._most:
             entry = queue.popleft()
-            if isinstance(entry, LogRecord):
-                logs.append(entry)
-            elif isinstance(entry, TaskRunRecord):
+            if isinstance(entry, TaskRunRecord):
                 earlier = task_runs.get(entry.id)
                 if earlier is not None and earlier is not entry:
                     entry.states = earlier.states + entry.states
                 task_runs[entry.id] = entry
+            elif isinstance(entry, LogRecord):
+                logs.append(entry)
             else:
                 then = entry
                 break

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -71,8 +72,7 @@ def resolve_results_with(resolver: Callable[["State", bool, bool], Any]) -> None
     _resolve = resolver
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
+_now = partial(datetime.now, UTC)
 
 
 class State(Struct, kw_only=True):
