@@ -6,15 +6,18 @@ Batches of records are exempt: they are made by the engine, checked, and handed 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
 
+from headrace._internal.collector import collector_paused
 from headrace.client.client import Calls, Client
 from headrace.exceptions import ObjectNotFound, ValidationFailed
 from headrace.schemas.endpoint import Endpoint
-from headrace.schemas.recording import RECORD
+from headrace.schemas.recording import RECORD, Records
 from headrace.server.operations.arguments import BodyReader, detail, invalid, read_text
 from headrace.server.operations.refusals import refusal_of
 from headrace.server.operations.registry import Existing, Operation, Raw, Refusal, operation_of
@@ -23,16 +26,19 @@ from headrace.server.store.transaction import Store, Tx
 
 ResultT = TypeVar("ResultT")
 HANDED_OVER: frozenset[Endpoint[Any]] = frozenset({RECORD})
+LARGE_BATCH = 100
+"""From how many task runs on the garbage collector is paused."""
 _ENCODER = msgspec.json.Encoder()
 
 
 class _Local:
     """An operation with what reads its arguments."""
 
-    __slots__ = ("body", "operation", "path")
+    __slots__ = ("body", "function", "operation", "path")
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
+        self.function = operation.function if operation.endpoint is not RECORD else partial(_record, operation.function)
         self.body = BodyReader(operation.endpoint.body) if operation.takes_body else None
         self.path = {step[1:-1] for step in operation.endpoint.path.split("/") if step.startswith("{")}
 
@@ -59,6 +65,15 @@ class _Local:
             raise error from None
 
 
+def _record(function: Callable[..., ResultT], tx: Tx, body: Records) -> ResultT:
+    """Store a batch; a large one without collecting garbage meanwhile.
+
+    Its rows are many objects for an instant, and make the collector look at all the others of this process as well.
+    """
+    with collector_paused() if len(body.task_runs) >= LARGE_BATCH else nullcontext():
+        return function(tx, body)
+
+
 class LocalClient(Client):
     """Calls operations in this process.
 
@@ -80,17 +95,15 @@ class LocalClient(Client):
 
     def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
-        operation, given = self._prepare(endpoint, body, arguments)
-        answer: ResultT = _answer(self._carry_out(lambda tx: operation.function(tx, **given), operation.reads_only))
+        local, given = self._prepare(endpoint, body, arguments)
+        answer: ResultT = _answer(self._carry_out(lambda tx: local.function(tx, **given), local.operation.reads_only))
         return answer
 
     def together(self, calls: Callable[[Calls], ResultT]) -> ResultT:
         """See `Client.together`."""
         return self._carry_out(lambda tx: calls(_Transaction(self, tx)), reads_only=False)
 
-    def _prepare(
-        self, endpoint: Endpoint[Any], body: Any, arguments: dict[str, Any]
-    ) -> tuple[Operation, dict[str, Any]]:
+    def _prepare(self, endpoint: Endpoint[Any], body: Any, arguments: dict[str, Any]) -> tuple[_Local, dict[str, Any]]:
         local = self._prepared.get(endpoint)
         if local is None:
             local = self._prepared[endpoint] = _Local(self._find(endpoint))
@@ -98,7 +111,7 @@ class LocalClient(Client):
         if local.body is not None:
             trusted = endpoint in HANDED_OVER and body is not None
             given["body"] = body if trusted else local.body.read(b"" if body is None else _ENCODER.encode(body))
-        return local.operation, given
+        return local, given
 
     def _carry_out(self, step: Callable[[Tx], ResultT], reads_only: bool) -> ResultT:
         try:
@@ -120,8 +133,8 @@ class _Transaction:
 
     def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
-        operation, given = self._client._prepare(endpoint, body, arguments)
-        answer: ResultT = _answer(operation.function(self._tx, **given))
+        local, given = self._client._prepare(endpoint, body, arguments)
+        answer: ResultT = _answer(local.function(self._tx, **given))
         return answer
 
 
