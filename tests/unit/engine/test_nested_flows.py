@@ -10,6 +10,7 @@ from headrace.client import get_client
 from headrace.exceptions import UpstreamTaskError
 from headrace.runtime import flow_run
 from headrace.schemas.flow_runs import READ_FLOW_RUN
+from headrace.settings import temporary_settings
 from tests.unit.engine import recorded
 from tests.unit.engine.conftest import Driver
 
@@ -39,6 +40,26 @@ def test_a_child_run_has_a_task_run_in_its_parent(driver: Driver) -> None:
         {"x": [1]},
         "Completed",
     )
+
+
+def test_a_child_takes_two_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made and begun in one, and what it recorded is stored with its final state: each waits for a commit."""
+    child = flow(lambda: None, name="short")
+    written = []
+
+    @flow
+    def parent() -> None:
+        child()  # the first one makes the flow, too
+        store = get_client().store  # type: ignore[attr-defined]
+        write = store.write
+        monkeypatch.setattr(store, "write", lambda function: written.append(1) or write(function))
+        child()
+        monkeypatch.undo()
+
+    with temporary_settings({"recording.batch_seconds": 60}):  # nothing is sent but with the end, however slow we are
+        parent()
+
+    assert len(written) == 2
 
 
 def test_a_child_that_fails_is_shown_as_failed_in_its_parent() -> None:

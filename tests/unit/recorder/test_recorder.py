@@ -21,7 +21,14 @@ from headrace.engine.recorder import Recorder
 from headrace.exceptions import ApiUnreachable, ObjectNotFound, ValidationFailed
 from headrace.schemas.flow_runs import SET_FLOW_RUN_STATE, SetFlowRunState
 from headrace.schemas.recording import RECORD, LogRecord, Recorded, Records, RefusedRecord, TaskRunRecord
-from headrace.schemas.states import State, StateCreate, StateType
+from headrace.schemas.states import (
+    OrchestrationResult,
+    SetStateStatus,
+    State,
+    StateAcceptDetails,
+    StateCreate,
+    StateType,
+)
 from headrace.settings import temporary_settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -200,6 +207,69 @@ def test_g11_a_final_state_comes_after_the_records(recorder: Recorder, api: Api)
     assert recorder.flush(20)
     assert api.logs == ["before", "after"]
     assert api.calls[1] == (run, body)
+
+
+class Ending(Api):
+    """An API in this process that also answers proposals, and undoes what was done together with one it refuses."""
+
+    def call(self, endpoint: Any, *, body: Any = None, **arguments: Any) -> Any:
+        recorded = super().call(endpoint, body=body, **arguments)
+        if endpoint is RECORD:
+            return recorded
+        return OrchestrationResult(details=StateAcceptDetails(), state=None, status=SetStateStatus.ACCEPT)
+
+    def together(self, calls: Any) -> Any:
+        before = list(self.calls)
+        try:
+            return calls(self)
+        except Exception:
+            self.calls, self.down = before, None
+            raise
+
+
+def test_g11_the_last_records_and_the_final_state_go_together(tmp_path: Path) -> None:
+    """In this process' own database they are one transaction, the records first."""
+    api = Ending(local=True)
+    recorder = Recorder(api, folder=tmp_path / "spool")
+    run, body = uuid7(), SetFlowRunState(state=StateCreate(type=StateType.COMPLETED))
+    recorder.log(log("last"))
+
+    stored, answer = recorder.flush_and_propose(run, body, 20)
+
+    assert stored
+    assert answer is not None
+    assert answer.status is SetStateStatus.ACCEPT
+    assert [type(call) for call in api.calls] == [Records, tuple]
+    assert api.calls[1] == (run, body)
+    assert recorder.close()
+
+
+def test_g11_records_arrive_once_when_the_final_state_cannot(tmp_path: Path) -> None:
+    """When the two cannot go together the records arrive alone, and the state is left to the caller."""
+    api = Ending(local=True)
+    recorder = Recorder(api, folder=tmp_path / "spool")
+    recorder.log(log("last"))
+    body = SetFlowRunState(state=StateCreate(type=StateType.COMPLETED))
+    refusals = [ObjectNotFound("Flow run", "x")]
+    api.refuses = lambda _: setattr(api, "down", refusals.pop() if refusals else None)  # for the call after this one
+
+    assert recorder.flush_and_propose(uuid7(), body, 20) == (True, None)
+    assert api.logs == ["last"]
+    assert recorder.close()
+
+
+def test_a_proposal_to_a_server_is_left_to_the_caller(tmp_path: Path) -> None:
+    """Over HTTP the records are flushed, and nothing is proposed; with nothing to flush neither is done."""
+    api = Ending(local=False)
+    recorder = Recorder(api, folder=tmp_path / "spool")
+    body = SetFlowRunState(state=StateCreate(type=StateType.COMPLETED))
+    recorder.log(log("last"))
+
+    assert recorder.flush_and_propose(uuid7(), body, 20) == (True, None)
+    assert recorder.flush_and_propose(uuid7(), body, 20) == (True, None)
+    assert api.logs == ["last"]
+    assert len(api.calls) == 1
+    assert recorder.close()
 
 
 def test_a_state_of_a_run_that_is_gone_holds_up_nothing(recorder: Recorder, api: Api, tmp_path: Path) -> None:
