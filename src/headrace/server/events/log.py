@@ -15,7 +15,7 @@ from headrace._internal.ids import uuid7
 from headrace.schemas.events import Event, Labels
 from headrace.server.events import hints
 from headrace.server.store.prepared import Prepared
-from headrace.server.store.statements import ignoring, insert_ignore
+from headrace.server.store.statements import ignoring
 from headrace.server.store.tables import EVENT, EVENT_RELATED
 from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
@@ -54,9 +54,9 @@ def append_rows(tx: Tx, rows: Sequence[LogRow], related: Sequence[Roles]) -> Non
     """
     if not rows:
         return
-    tx.send(_insert(tx.dialect), [dict(zip(_LOG, (*row, tx.now), strict=True)) for row in rows])
+    tx.send_rows(_insert(tx.dialect), _LOG, [(*row, tx.now) for row in rows])
     found = [(id, row[1], row[0], role) for row, roles in zip(rows, related, strict=True) for id, role in roles]
-    insert_ignore(tx, EVENT_RELATED, [dict(zip(_INDEX, row, strict=True)) for row in found], counted=False)
+    tx.send_rows(ignoring(tx.dialect, EVENT_RELATED), _INDEX, found)
     if _tell not in tx.callbacks:
         tx.after_commit(_tell)
 

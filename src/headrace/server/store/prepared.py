@@ -5,7 +5,8 @@ call runs a thousand times a second is therefore `Prepared`; what is composed fo
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from sqlalchemy import Dialect, Executable
@@ -110,6 +111,20 @@ class Form:
             for name, process, constant in self._slots
         ]
 
+    def bound_rows(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+        """The parameters for many rows of values, converted column by column, which is several times as fast.
+
+        Args:
+            names: what the values of each row are, in their order.
+            rows: at least one.
+        """
+        given = dict(zip(names, zip(*rows, strict=True), strict=True))
+        columns: list[Iterable[Any]] = [
+            repeat(constant) if name is None else given[name] if process is None else map(process, given[name])
+            for name, process, constant in self._slots
+        ]
+        return list(zip(*columns, strict=False))  # a constant has no end
+
     def read(self, row: Sequence[Any]) -> Any:
         """A row of the driver's as a named tuple of Python values."""
         found = list(row)
@@ -146,14 +161,14 @@ class Prepared:
         self._as_stored = as_stored
         self._forms: dict[tuple[str, tuple[str, ...] | None], Form] = {}
 
-    def form(self, dialect: Dialect, values: Mapping[str, Any]) -> Form:
+    def form(self, dialect: Dialect, given: Iterable[str]) -> Form:
         """The statement in the words of a database.
 
         Args:
             dialect: of the database.
-            values: what it will be run with; their names are the columns that an insert is given.
+            given: the names of the values it will be run with, which are the columns of an insert.
         """
-        names = tuple(values) if getattr(self.statement, "is_insert", False) else None
+        names = tuple(given) if getattr(self.statement, "is_insert", False) else None
         found = self._forms.get((dialect.name, names))
         if found is None:
             found = self._forms[dialect.name, names] = Form(self.statement, dialect, names, self._as_stored)

@@ -7,6 +7,7 @@ serialisation failure or a deadlock, SQLite after BUSY), so it must have no effe
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from uuid import UUID
 
@@ -74,6 +75,21 @@ class Driver(Protocol):
         ...
 
 
+class _told:
+    """What a caller can mend is raised as such; a class, for a generator would take three times as long."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, DataError | OverflowError | UnicodeEncodeError):
+            raise as_told(error) from error
+
+
 class Tx:
     """One transaction.
 
@@ -116,13 +132,11 @@ class Tx:
         Raises:
             ValidationFailed: a value does not fit into the database: a number too great, text that is not Unicode.
         """
-        try:
+        with _told():
             if not isinstance(statement, Prepared):
                 return self.connection.execute(statement, parameters)
-            form = statement.form(self._driver.dialect, parameters or {})
+            form = statement.form(self._driver.dialect, parameters or ())
             rows, count = self._driver.fetch(form.sql, form.bound(parameters or {}))
-        except (DataError, OverflowError, UnicodeEncodeError) as error:
-            raise as_told(error) from error
         return Rows([form.read(row) for row in rows], count)
 
     def send(self, statement: Prepared, rows: Values | Sequence[Values]) -> None:
@@ -145,14 +159,28 @@ class Tx:
         """
         return self._run_many(self._driver.count, statement, rows) if rows else 0
 
+    def send_rows(self, statement: Prepared, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """As `send`, for rows that are sequences of values.
+
+        Args:
+            statement: what to run for each of them.
+            names: what the values are, in their order.
+            rows: the values.
+        """
+        if rows:
+            form = statement.form(self._driver.dialect, names)
+            with _told():
+                self._driver.send(form.sql, form.bound_rows(names, rows))
+
     def _run_many(
-        self, run: Callable[[str, list[list[Any]]], ResultT], statement: Prepared, rows: Sequence[Values]
+        self, run: Callable[[str, Sequence[Sequence[Any]]], ResultT], statement: Prepared, rows: Sequence[Values]
     ) -> ResultT:
         form = statement.form(self._driver.dialect, rows[0])
-        try:
-            return run(form.sql, [form.bound(row) for row in rows])
-        except (DataError, OverflowError, UnicodeEncodeError) as error:
-            raise as_told(error) from error
+        with _told():
+            if len(rows) == 1:
+                return run(form.sql, [form.bound(rows[0])])
+            names = tuple(rows[0])
+            return run(form.sql, form.bound_rows(names, ([row[name] for name in names] for row in rows)))
 
     @contextmanager
     def part(self) -> Iterator[None]:
