@@ -3,12 +3,12 @@
 import functools
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import astuple
 from sqlalchemy import Row
 
 from headrace.schemas.states import State, StateDetails
 
-_NO_DETAILS = asdict(StateDetails())
+_DETAILS, _NO_DETAILS = StateDetails.__struct_fields__, astuple(StateDetails())
 
 
 def values_of(row: Row[Any]) -> dict[str, Any]:
@@ -24,7 +24,8 @@ def _names(fields: tuple[str, ...]) -> tuple[str, ...]:
 
 def set_details(details: StateDetails) -> dict[str, Any]:
     """Those details of a state that say something."""
-    return {name: value for name, value in asdict(details).items() if value is not _NO_DETAILS[name]}
+    given = zip(_DETAILS, astuple(details), _NO_DETAILS, strict=True)
+    return {name: value for name, value, usual in given if value is not usual}
 
 
 def kept_data(state: State) -> Any:
