@@ -81,10 +81,13 @@ def run_filters(flow: UUID, deployment: UUID) -> Iterator[tuple[str, dict[str, A
     yield "late", {"flow_runs": {"state": {"name": any_of("Late")}}}
     yield "of the last week", {"flow_runs": since}
     yield "of the last week, failed", {"flow_runs": since | {"state": {"type": any_of("FAILED")}}}
+    yield "of the last week, completed", {"flow_runs": since | {"state": {"type": any_of("COMPLETED")}}}
     yield "of a flow", {"flows": {"id": any_of(flow)}}
+    yield "of a flow, running (none)", {"flows": {"id": any_of(flow)}} | state("RUNNING")
     yield "of a flow, by name", {"flows": {"name": any_of("flow-7")}}
     yield "of a deployment", {"deployments": {"id": any_of(deployment)}}
     yield "of a deployment, failed", {"deployments": {"id": any_of(deployment)}} | state("FAILED")
+    yield "of a deployment, completed", {"deployments": {"id": any_of(deployment)}} | state("COMPLETED")
     yield "of a work pool", {"work_pools": {"name": any_of("pool-3")}}
     yield "of a work queue", {"work_pool_queues": {"name": any_of("queue-3")}}
     for name, tag in ("frequent", "nightly"), ("rare", "rare"):

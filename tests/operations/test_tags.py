@@ -29,7 +29,7 @@ from headrace.schemas.flow_runs import (
 from headrace.schemas.recording import RECORD, Records, TaskRunRecord
 from headrace.schemas.states import State, StateType
 from headrace.schemas.task_runs import COUNT_TASK_RUNS, DELETE_TASK_RUN, READ_TASK_RUNS, CountTaskRuns, ReadTaskRuns
-from headrace.server.operations import paging, tagged
+from headrace.server.operations import lookups, tagged
 from headrace.server.operations.events import record_events
 from headrace.server.operations.future_runs import horizon, insert_runs, plan
 from headrace.server.store.tables import FLOW_RUN, FLOW_RUN_TAG, TASK_RUN, TASK_RUN_TAG
@@ -104,7 +104,7 @@ def test_filters_by_tags_find_what_fits(
     made = [make_run(api, flow, state=in_state(kind), tags=tags) for tags, kind in runs]
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(paging, "FEW", few)
+            patch.setattr(lookups, "FEW", few)
             patch.setattr(tagged, "SELDOM", seldom)
             for one in chosen:
                 expected = {run.id for run, (tags, kind) in zip(made, runs, strict=True) if fits(tags, kind, one)}

@@ -18,7 +18,7 @@ from headrace.server.events.cursors import read_behind
 from headrace.server.events.matching import bounded
 from headrace.server.http.events_out import past
 from headrace.server.operations import tagged
-from headrace.server.operations.paging import FEW
+from headrace.server.operations.lookups import FEW
 from headrace.server.store import open_store
 from headrace.server.store.transaction import Store
 from tests.support import postgresql

@@ -34,10 +34,11 @@ from headrace.schemas.flow_runs import (
 from headrace.schemas.states import State, StateType
 from headrace.server.operations.checks import check_job_variables
 from headrace.server.operations.deleting import delete_flow_runs
+from headrace.server.operations.lookups import run_ids
 from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, flow_run_of, read_flow_run_row
-from headrace.server.operations.tagged import index_tags, narrowed, run_ids
+from headrace.server.operations.tagged import index_tags, narrowed
 from headrace.server.operations.transitions import add_first_flow_run_state, first_flow_run_state
 from headrace.server.store.filters import scoped, where
 from headrace.server.store.prepared import Prepared
@@ -258,11 +259,11 @@ def paginate_flow_runs(tx: Tx, body: PaginateFlowRuns) -> FlowRunPaginationRespo
     limit = page_size(body.limit)
     rows = flow_run_rows(tx, SELECT_FLOW_RUNS, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
-    facts = page_facts(tx, run_ids(FLOW_RUN, narrowed(tx, body), chosen_flow_runs), body.page, limit)
+    facts = page_facts(tx, run_ids(tx, FLOW_RUN, narrowed(tx, body), chosen_flow_runs), body.page, limit)
     return FlowRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_FLOW_RUNS, access="runs:read")
 def count_flow_runs(tx: Tx, body: CountFlowRuns) -> int:
     """How many flow runs filters find."""
-    return count_of(tx, run_ids(FLOW_RUN, narrowed(tx, body), chosen_flow_runs))
+    return count_of(tx, run_ids(tx, FLOW_RUN, narrowed(tx, body), chosen_flow_runs))

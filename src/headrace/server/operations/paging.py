@@ -2,16 +2,19 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from math import ceil
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Row, Select, Table, select
+from sqlalchemy import ColumnElement, Row, Select, Table, func, literal, select, true
 
 from headrace.exceptions import ValidationFailed
-from headrace.server.operations.tagged import Choice, narrowed, run_ids
-from headrace.server.store.filters import counted, ordered, walked
-from headrace.server.store.long_lists import among_packed, packed
+from headrace.server.operations.lookups import FEW, Choice, run_ids, stand_in_order
+from headrace.server.operations.tagged import narrowed
+from headrace.server.store.filters import counted, ordered
+from headrace.server.store.long_lists import among
+from headrace.server.store.plan_hints import row_of, walked
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
@@ -19,9 +22,6 @@ RowT = TypeVar("RowT")
 StructT = TypeVar("StructT")
 
 logger = logging.getLogger("headrace.server.lists")
-
-FEW = 2_000
-"""So many rows are sorted in a few milliseconds."""
 
 
 def page_size(wanted: int | None) -> int:
@@ -68,8 +68,8 @@ def page_rows(
     """One page of the runs that the filters of a body choose, in its order.
 
     PostgreSQL knows how often a value occurs. SQLite does not: asked for the newest of a few matches it may walk
-    through a million rows in their order, and asked for the newest of many it may sort them all. So it is told: when
-    there are few they are looked up first and then sorted, and when there are many it walks.
+    through a million rows in their order, and asked for the newest of many it may sort them all. So it is told, unless
+    an index has just what is asked for: when there are few they are looked up and sorted, when there are many it walks.
 
     Args:
         tx: the transaction.
@@ -81,14 +81,31 @@ def page_rows(
         offset: how many to pass over.
     """
     body = narrowed(tx, body)
-    chosen, asked = choose(statement, body), choose(select(table.c.id), body).whereclause
-    if tx.dialect == "sqlite" and asked is not None:
-        keys = run_ids(table, body, choose)
-        found = tx.execute(keys.with_only_columns(packed(keys.selected_columns[0])).limit(FEW + 1)).scalars().all()
-        few = among_packed(table.c.id, found) if len(found) <= FEW else walked(asked, table)
-        page = ordered(select(table.c.id).where(few), table, body.sort).limit(limit).offset(offset)
-        chosen, offset = statement.where(table.c.id.in_(page)), 0  # sorted without the whole rows
+    asked = choose(select(table.c.id), body).whereclause
+    if asked is None:
+        chosen = statement
+    elif tx.dialect != "sqlite" or stand_in_order(table, body):
+        chosen = statement.where(asked)
+    elif (ids := tx.execute(_if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)).all())[0].few:
+        chosen, offset = statement.where(among(table.c.id, [one.id for one in ids if one.id is not None])), 0
+    else:  # found and sorted without the whole rows
+        walk = ordered(select(table.c.id).where(walked(asked, table)), table, body.sort)
+        chosen, offset = statement.where(table.c.id.in_(walk.limit(limit).offset(offset))), 0
     return tx.execute(ordered(chosen, table, body.sort).limit(limit).offset(offset))
+
+
+def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: int) -> Select[Any]:
+    """A select of the page of `ids` if they are `few`; it has a row to say so though there be none.
+
+    They are looked up once, and by the numbers of the rows if they can be: then an index may have all that is asked.
+    """
+    own = ids.selected_columns[0] is table.c.id
+    key: ColumnElement[Any] = row_of(table.c.id) if own else table.c.id
+    found = (ids.with_only_columns(key.label("key")) if own else ids).limit(FEW + 1).cte("found")
+    few = select(func.count() <= FEW).select_from(found).scalar_subquery()
+    rows = select(table.c.id).where(key.in_(select(found.c[0])), few)
+    page = ordered(rows, table, sort, looked_up=True).limit(limit).offset(offset).subquery()
+    return select(few.label("few"), page.c.id).select_from(select(literal(1)).subquery().outerjoin(page, true()))
 
 
 def count_of(tx: Tx, statement: Select[Any]) -> int:

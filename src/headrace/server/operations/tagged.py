@@ -1,19 +1,19 @@
 """The index of the tags of runs: writing it, and finding runs by it.
 
-It serves two questions: which runs have a tag that few have, and how many have a tag. A list is only narrowed by it:
-the tags in the rows decide. Where many runs have a tag each run is asked, as the ids of a million would be collected
-before the first of them is looked at.
+It serves two questions: which runs have a tag that few have, and (in `lookups`) how many have a tag. A list is only
+narrowed by it: the tags in the rows decide. Where many runs have a tag each run is asked, as the ids of a million would
+be collected before the first of them is looked at.
 
 The tags of a task run are made with it and never change; so its records only ever add to the index.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Table, select
 
 from headrace.schemas.filters import IdIn, Operator
 from headrace.server.store.filters import given
@@ -24,19 +24,16 @@ from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
 BodyT = TypeVar("BodyT", bound=Struct)
-Choice = Callable[[Select[Any], Any], Select[Any]]
-"""Narrows a select from runs by the filters of a body."""
 
 SELDOM = 5_000
 """So many runs at most have a tag that is looked up, which takes some twenty milliseconds."""
 _MOST = 10
 """So many of the tags that a run must all have are asked about."""
-_INDEXES = {"flow_runs": FLOW_RUN_TAG, "task_runs": TASK_RUN_TAG}
+INDEXES = {"flow_runs": FLOW_RUN_TAG, "task_runs": TASK_RUN_TAG}
 _INSERTS = {
     "sqlite": "INSERT INTO {} (tag, run_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
     "postgresql": "INSERT INTO {} (tag, run_id) SELECT * FROM unnest(%s::text[], %s::uuid[]) ON CONFLICT DO NOTHING",
 }
-_PAGING = {"limit", "offset", "page", "sort"}
 
 
 def index_tags(tx: Tx, index: Table, runs: Iterable[tuple[UUID, Sequence[str]]]) -> None:
@@ -58,7 +55,7 @@ def index_tags(tx: Tx, index: Table, runs: Iterable[tuple[UUID, Sequence[str]]])
 
 def narrowed(tx: Tx, body: BodyT) -> BodyT:
     """A body whose filters of runs name the ids of those that have a tag, if it asks for one that few have."""
-    for name, index in _INDEXES.items():
+    for name, index in INDEXES.items():
         chosen = getattr(body, name)
         ids = None if chosen is None or chosen.tags is None else _seldom(tx, index, chosen)
         if ids is not None:
@@ -76,31 +73,4 @@ def _seldom(tx: Tx, index: Table, chosen: Any) -> list[UUID] | None:
             found = select(index.c.run_id).where(among(index.c.tag, asked))
             if tx.execute(found.offset(most).limit(1)).first() is None:
                 return list(tx.execute(found).scalars())
-    return None
-
-
-def run_ids(runs: Table, body: Struct, choose: Choice) -> Select[Any]:
-    """A select of the ids of the runs that a body chooses: from the index alone if it asks for nothing but one tag.
-
-    Args:
-        runs: FLOW_RUN or TASK_RUN.
-        body: filters.
-        choose: narrows a select from runs by them.
-    """
-    name = f"{runs.name}s"
-    tag, index = _only_tag(name, body), _INDEXES[name]
-    if tag is None:
-        return choose(select(runs.c.id), body)
-    return select(index.c.run_id).where(index.c.tag == tag)
-
-
-def _only_tag(name: str, body: Any) -> str | None:
-    for field in (name, "tags"):
-        fields = [one for one in given(body) if one[0] not in _PAGING]
-        if [one for one, _ in fields] != [field]:
-            return None
-        body = fields[0][1]
-    match given(body):
-        case [("all_" | "any_", [str(tag)])] if len(tag) <= LONGEST:
-            return tag
     return None

@@ -31,10 +31,11 @@ from headrace.schemas.task_runs import (
     UITaskRun,
 )
 from headrace.server.operations.deleting import delete_task_runs
+from headrace.server.operations.lookups import run_ids
 from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_TASK_RUNS, read_task_run_row
-from headrace.server.operations.tagged import index_tags, narrowed, run_ids
+from headrace.server.operations.tagged import index_tags, narrowed
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.operations.transitions import add_first_task_run_state, first_task_run_state
 from headrace.server.store.filters import scoped
@@ -166,11 +167,11 @@ def paginate_task_runs(tx: Tx, body: PaginateTaskRuns) -> TaskRunPaginationRespo
     limit = page_size(body.limit)
     rows = _rows(tx, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_task_run_row(row, tx.now), "task run")
-    facts = page_facts(tx, run_ids(TASK_RUN, narrowed(tx, body), chosen_task_runs), body.page, limit)
+    facts = page_facts(tx, run_ids(tx, TASK_RUN, narrowed(tx, body), chosen_task_runs), body.page, limit)
     return TaskRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_TASK_RUNS, access="runs:read")
 def count_task_runs(tx: Tx, body: CountTaskRuns) -> int:
     """How many task runs filters find."""
-    return count_of(tx, run_ids(TASK_RUN, narrowed(tx, body), chosen_task_runs))
+    return count_of(tx, run_ids(tx, TASK_RUN, narrowed(tx, body), chosen_task_runs))

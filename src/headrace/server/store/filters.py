@@ -15,10 +15,6 @@ from uuid import UUID
 
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Select, Table, and_, exists, false, func, not_, or_, select, true
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.visitors import replacement_traverse
 
 from headrace.exceptions import ValidationFailed
 from headrace.schemas.artifacts import KeyMatch
@@ -40,6 +36,7 @@ from headrace.schemas.filters import (
 )
 from headrace.server.store.json_functions import holds_all, holds_any, member
 from headrace.server.store.long_lists import among
+from headrace.server.store.plan_hints import tested, unindexed
 from headrace.server.store.tables import (
     ARTIFACT,
     BLOCK_SCHEMA,
@@ -71,7 +68,7 @@ def where(table: Table, chosen: Struct | None) -> Condition:
         return true()
     parts = [_field(table, name, value) for name, value in given(chosen)]
     condition = _joined(parts, chosen)
-    return _tested(condition, table, {"id"}) if _names_ids(chosen) else condition
+    return tested(condition, table, {"id"}) if _names_ids(chosen) else condition
 
 
 def given(chosen: Struct) -> list[tuple[str, Any]]:
@@ -306,7 +303,7 @@ def scoped(
                 condition, path = among(path[-1][0], ids), path[:-1]
             for here, there in reversed(path):
                 condition = here.in_(select(there).where(condition))
-            condition = _tested(condition, table, {"id"}) if _names_ids(own) else condition
+            condition = tested(condition, table, {"id"}) if _names_ids(own) else condition
         statement = statement.where(condition)
     return statement
 
@@ -326,57 +323,28 @@ def _names_ids(chosen: Any) -> bool:
     return getattr(ids, "any_", None) is not None and getattr(chosen, "operator", Operator.and_) is Operator.and_
 
 
-def ordered(statement: Select[Any], table: Table, sort: StrEnum) -> Select[Any]:
+def ordered(statement: Select[Any], table: Table, sort: StrEnum, *, looked_up: bool = False) -> Select[Any]:
     """Order a select by a sort such as `START_TIME_DESC`; equal rows by id, so that pages never overlap.
 
     A run that has not begun stands, by START_TIME, where it is expected to.
+
+    Args:
+        statement: what to order.
+        table: what it selects from.
+        sort: the order.
+        looked_up: whether SQLite is to find all rows before it sorts them, rather than to walk in their order.
     """
     name, _, direction = sort.value.rpartition("_")
-    column: Column = table.c[name.lower()]
-    down = direction == "DESC"
-    may_be_null = table.c[name.lower()].nullable
+    columns: list[tuple[Column, bool]] = [(table.c.id, False)]
     if name == "START_TIME":
-        column, may_be_null = func.coalesce(column, table.c.expected_start_time), False
-    if column is not table.c.id:
-        directed = column.desc() if down else column.asc()
+        columns.insert(0, (func.coalesce(table.c.start_time, table.c.expected_start_time), False))
+    elif name != "ID":
+        columns.insert(0, (table.c[name.lower()], bool(table.c[name.lower()].nullable)))
+    for column, may_be_null in columns:
+        value = unindexed(column) if looked_up else column
+        directed = value.desc() if direction == "DESC" else value.asc()
         statement = statement.order_by(directed.nulls_last() if may_be_null else directed)
-    return statement.order_by(table.c.id.desc() if down else table.c.id.asc())
-
-
-class unindexed(FunctionElement[Any]):
-    """A column that SQLite may not look up in an index: `unindexed(column)`; https://sqlite.org/optoverview.html#uplus"""
-
-    inherit_cache = True
-    name = "unindexed"
-
-
-@compiles(unindexed, "sqlite")
-def _unindexed(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:
-    return f"+{compiler.process(element.clauses, **options)}"
-
-
-@compiles(unindexed, "postgresql")
-def _as_it_is(element: unindexed, compiler: SQLCompiler, **options: Any) -> str:  # it knows by itself
-    return compiler.process(element.clauses, **options)
-
-
-def walked(condition: Condition, table: Table) -> Condition:
-    """`condition`, tested on rows of `table` as they come in some order, rather than used to find them.
-
-    Times are left to the database, and so is what has an index in the order of time.
-    """
-    return _tested(condition, table, _IN_ORDER)
-
-
-def _tested(condition: Condition, table: Table, found_by: set[str]) -> Condition:
-    def replace(element: Any, **_: Any) -> Any:
-        held_back = getattr(element, "table", None) is table and element.name not in found_by
-        return unindexed(element) if held_back else None
-
-    return replacement_traverse(condition, {}, replace)
-
-
-_IN_ORDER = {"id", "flow_id", "deployment_id", "flow_run_id", "start_time", "end_time", "expected_start_time"}
+    return statement
 
 
 def counted(statement: Select[Any]) -> Select[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ARRAY, ColumnElement, Dialect, LargeBinary, Text, Uuid, literal, type_coerce
+from sqlalchemy import ARRAY, ColumnElement, Dialect, LargeBinary, Text, Uuid, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -32,8 +32,6 @@ class Ids(TypeDecorator[Sequence[UUID]]):
         return dialect.type_descriptor(ARRAY(Uuid()) if dialect.name == "postgresql" else LargeBinary())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        if isinstance(value, bytes):
-            return value
         return list(value) if dialect.name == "postgresql" else b"".join(id.bytes for id in value)
 
 
@@ -76,16 +74,6 @@ def among(column: ColumnElement[Any], values: Sequence[UUID] | Sequence[str]) ->
     if isinstance(values[0], UUID):
         return is_among_ids(column, literal(values, Ids()))
     return is_among_texts(column, literal(values, Texts()))
-
-
-def packed(column: ColumnElement[UUID]) -> ColumnElement[bytes]:
-    """Ids of SQLite as it stores them: to make UUIDs of thousands, only to ask for them again, takes milliseconds."""
-    return type_coerce(column, LargeBinary)
-
-
-def among_packed(column: ColumnElement[UUID], ids: Sequence[bytes]) -> ColumnElement[bool]:
-    """Whether the column's id is one of those that a select of `packed` found."""
-    return is_among_ids(column, literal(b"".join(ids), Ids()))
 
 
 def _two(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> tuple[str, str]:

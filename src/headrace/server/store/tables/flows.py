@@ -60,7 +60,6 @@ FLOW_RUN = Table(
     Index(None, "work_queue_id", "state_type", "next_scheduled_start_time"),
     Index(None, "parent_task_run_id"),
     Index(None, "state_type", "due"),
-    Index(None, "state_name"),
     Index(None, "expected_start_time"),
     Index(None, "start_time"),
     Index(None, "name", "id"),
@@ -68,6 +67,10 @@ FLOW_RUN = Table(
 STANDS_AT = func.coalesce(FLOW_RUN.c.start_time, FLOW_RUN.c.expected_start_time)
 """Where a flow run stands in time: when it began, or is expected to."""
 Index("ix_flow_run__stands_at", STANDS_AT)
+Index(  # the last so that those expected in some span of time are counted in the index alone
+    "ix_flow_run__state_type_stands_at", FLOW_RUN.c.state_type, STANDS_AT, FLOW_RUN.c.expected_start_time
+)
+Index("ix_flow_run__state_name_stands_at", FLOW_RUN.c.state_name, STANDS_AT)
 Index("ix_flow_run__flow_id_stands_at", FLOW_RUN.c.flow_id, STANDS_AT)
 Index("ix_flow_run__deployment_id_stands_at", FLOW_RUN.c.deployment_id, STANDS_AT)
 Index("ix_flow_run__end_time", newest_first(FLOW_RUN.c.end_time))

@@ -340,7 +340,6 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_flow_run__name_id"), ["name", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_flow_run__parent_task_run_id"), ["parent_task_run_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_flow_run__start_time"), ["start_time"], unique=False)
-        batch_op.create_index(batch_op.f("ix_flow_run__state_name"), ["state_name"], unique=False)
         batch_op.create_index(batch_op.f("ix_flow_run__state_type_due"), ["state_type", "due"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_flow_run__work_queue_id_state_type_next_scheduled_start_time"),
@@ -596,6 +595,8 @@ def upgrade() -> None:
 
     stands_at = sa.text("coalesce(start_time, expected_start_time)")
     op.create_index("ix_flow_run__stands_at", "flow_run", [stands_at])
+    op.create_index("ix_flow_run__state_type_stands_at", "flow_run", ["state_type", stands_at, "expected_start_time"])
+    op.create_index("ix_flow_run__state_name_stands_at", "flow_run", ["state_name", stands_at])
     op.create_index("ix_flow_run__flow_id_stands_at", "flow_run", ["flow_id", stands_at])
     op.create_index("ix_flow_run__deployment_id_stands_at", "flow_run", ["deployment_id", stands_at])
     newest_first = sa.text("end_time DESC NULLS LAST" if on_postgresql else "end_time DESC")
