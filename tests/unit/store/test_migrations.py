@@ -66,6 +66,9 @@ def connect(url: str) -> Engine:
 def shape(connection: Connection) -> dict[str, Any]:
     """All a database says of its tables."""
     found = inspect(connection)
+    definitions = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL"
+    if connection.dialect.name == "postgresql":
+        definitions = "SELECT indexdef FROM pg_indexes WHERE tablename = :name AND indexname NOT LIKE 'alembic%'"
     return {
         name: {
             "columns": [
@@ -74,9 +77,7 @@ def shape(connection: Connection) -> dict[str, Any]:
             ],
             "key": found.get_pk_constraint(name)["constrained_columns"],
             "unique": sorted(str(item["column_names"]) for item in found.get_unique_constraints(name)),
-            "indexes": sorted(
-                f"{item['name']} {item['column_names']} {item['unique']}" for item in found.get_indexes(name)
-            ),
+            "indexes": sorted(connection.execute(text(definitions), {"name": name}).scalars()),
         }
         for name in found.get_table_names()
     }

@@ -13,12 +13,22 @@ from benchmarks.queries import NOW, queries
 from benchmarks.scale import DEPLOYMENT, FLOW, RUN, TASK, fill, made_id
 from headrace._internal.clock import ManualClock
 from headrace.client.local import LocalClient
+from headrace.schemas.deployments import GET_SCHEDULED_FLOW_RUNS_FOR_DEPLOYMENTS
+from headrace.schemas.endpoint import Endpoint
 from headrace.schemas.events import READ_EVENTS, EventFilter, ReadEvents
+from headrace.schemas.flow_runs import COUNT_FLOW_RUNS, COUNT_TASK_RUNS_BY_FLOW_RUN, READ_FLOW_RUNS
+from headrace.schemas.logs import READ_LOGS
+from headrace.schemas.states import StateType
+from headrace.schemas.work_pools import GET_SCHEDULED_FLOW_RUNS
 from headrace.server.events.cursors import read_behind
 from headrace.server.events.matching import bounded
 from headrace.server.http.events_out import past
 from headrace.server.operations import tagged
+from headrace.server.operations.closing import close_inside
+from headrace.server.operations.facts import _CACHED
+from headrace.server.operations.flow_runs import _BY_KEY
 from headrace.server.operations.lookups import FEW
+from headrace.server.services.overdue import overdue
 from headrace.server.store import open_store
 from headrace.server.store.transaction import Store
 from tests.support import postgresql
@@ -77,16 +87,22 @@ def statements_of(url: str, call: Callable[[Store], Any]) -> list[tuple[str, Any
     return [one for one in sent if one[0].lstrip().startswith(("SELECT", "WITH")) and "FROM" in one[0]]
 
 
-@pytest.mark.parametrize("name", sorted(QUERIES.keys() - SOON_FOUND))
-def test_sqlite_has_an_index_for_it(sqlite_file: str, name: str) -> None:
-    """A big table is searched, or walked along an index, never scanned."""
-    plans = []
-    engine = create_engine(sqlite_file)
-    for statement, parameters in statements_of(sqlite_file, listing(name)):
+def sqlite_plans(url: str, call: Callable[[Store], Any]) -> list[str]:
+    """The lines of the plans of a call."""
+    engine = create_engine(url)
+    plans: list[str] = []
+    for statement, parameters in statements_of(url, call):
         with engine.connect() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
             plans += [row[3] for row in plan]
     engine.dispose()
+    return plans
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES.keys() - SOON_FOUND))
+def test_sqlite_has_an_index_for_it(sqlite_file: str, name: str) -> None:
+    """A big table is searched, or walked along an index, never scanned."""
+    plans = sqlite_plans(sqlite_file, listing(name))
 
     scanned = {found[1] for plan in plans if (found := WHOLE.match(plan))}
     assert plans
@@ -144,3 +160,71 @@ def test_the_slices_of_the_log_are_read_in_the_order_of_their_indexes(postgres_d
     whole = [plan for plan in plans if "Seq Scan on event" in plan]
     assert (0 < len(touched) <= 2) if within_a_day else len(touched) >= 30, plans
     assert not whole, plans
+
+
+def called(endpoint: Endpoint[Any], body: dict[str, Any], **path: Any) -> Callable[[Store], Any]:
+    """A call of the API."""
+    return lambda store: LocalClient(store).call(endpoint, body=msgspec.convert(body, endpoint.body), **path)
+
+
+A_RUN, A_FLOW, A_DEPLOYMENT = made_id(RUN, 0), made_id(FLOW, 7), made_id(DEPLOYMENT, 7)
+BEFORE = {"scheduled_before": NOW}
+LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
+    "late runs": (lambda store: store.read(lambda tx: overdue(tx, [StateType.SCHEDULED])), "flow_run__state_type_due"),
+    "lost runs": (
+        lambda store: store.read(lambda tx: overdue(tx, [StateType.PENDING, StateType.RUNNING])),
+        "flow_run__state_type_due",
+    ),
+    "a worker's poll": (
+        called(GET_SCHEDULED_FLOW_RUNS, BEFORE, name="pool-3"),
+        "flow_run__work_queue_id_state_type_next_scheduled_start_time",
+    ),
+    "a poll for deployments": (
+        called(GET_SCHEDULED_FLOW_RUNS_FOR_DEPLOYMENTS, BEFORE | {"deployment_ids": [A_DEPLOYMENT]}),
+        "flow_run__deployment_id_next_scheduled_start_time",
+    ),
+    "what the scheduler has made": (
+        lambda store: store.read(lambda tx: tx.execute(_BY_KEY, {"flow": A_FLOW, "key": "k"}).all()),
+        "flow_run__flow_id_idempotency_key",
+    ),
+    "children of a run": (
+        called(READ_FLOW_RUNS, {"flow_runs": {"parent_flow_run_id": {"any_": [A_RUN]}}}),
+        "flow_run__parent_task_run_id",
+    ),
+    "what to close inside a run": (
+        lambda store: store.write(lambda tx: close_inside(tx, A_RUN, StateType.CRASHED)),
+        "flow_run__parent_task_run_id",
+    ),
+    "task runs that stand for a run": (
+        called(COUNT_TASK_RUNS_BY_FLOW_RUN, {"flow_run_ids": [A_RUN]}),
+        "flow_run__parent_task_run_id",
+    ),
+    "runs begun since": (
+        called(COUNT_FLOW_RUNS, {"flow_runs": {"start_time": {"after_": NOW - timedelta(hours=1)}}}),
+        "flow_run__start_time",
+    ),
+    "a cached result": (
+        lambda store: store.read(lambda tx: tx.execute(_CACHED, {"key": "k", "now": NOW}).all()),
+        "task_run__cache_key",
+    ),
+    "log of a run": (called(READ_LOGS, {"logs": {"flow_run_id": {"any_": [A_RUN]}}}), "log__flow_run_id_timestamp"),
+    "log of a task run": (
+        called(READ_LOGS, {"logs": {"task_run_id": {"any_": [made_id(TASK, 0)]}}}),
+        "log__task_run_id_timestamp",
+    ),
+}
+"""What services, workers and engines look up, and the index it is found in; most of these have few of the rows."""
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_sqlite_looks_it_up_in_an_index_of_few_rows(sqlite_file: str, name: str) -> None:
+    """SQLite sees that the index has all rows that can be meant."""
+    call, index = LOOK_UPS[name]
+    assert re.search(rf"INDEX ix_{index} \(", "\n".join(sqlite_plans(sqlite_file, call)))
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_postgresql_looks_it_up_in_an_index_of_few_rows(postgres_database: str, name: str) -> None:
+    """So does PostgreSQL."""
+    call, index = LOOK_UPS[name]
+    assert re.search(rf"(using|on) ix_{index} ", "\n".join(postgresql_plans(postgres_database, call)) + " ")

@@ -134,7 +134,7 @@ def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: str | N
     state = first_flow_run_state(tx, values, proposed)
     if values["idempotency_key"] is None:
         tx.send(_INSERT, values)
-    elif not insert_ignore(tx, FLOW_RUN, [values], index=["flow_id", "idempotency_key"]):
+    elif not insert_ignore(tx, FLOW_RUN, [values]):
         return None
     index_tags(tx, FLOW_RUN_TAG, [(values["id"], values["tags"])])
     add_first_flow_run_state(tx, values, state, flow)

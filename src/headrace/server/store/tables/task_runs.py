@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Float, Index, Integer, String, Table, Text
 
-from headrace.server.store.tables.metadata import METADATA, identity, newest_first
+from headrace.server.store.tables.metadata import METADATA, identity, newest_first, of_filled
 from headrace.server.store.tables.types import Id, Json, Moment
 
 TASK_RUN = Table(
@@ -35,7 +35,8 @@ TASK_RUN = Table(
     Index(None, "flow_run_id", "task_key", "dynamic_key", unique=True),
     Index(None, "state_type", "flow_run_id"),
     Index(None, "expected_start_time"),
-    Index(None, "start_time"),
+    Index(None, "start_time", **of_filled("start_time")),
+    Index(None, "cache_key", **of_filled("cache_key")),
 )
 Index("ix_task_run__end_time", newest_first(TASK_RUN.c.end_time))
 
@@ -78,7 +79,7 @@ LOG = Table(
     Column("flow_run_id", Id),
     Column("task_run_id", Id),
     Column("worker_id", Id),
-    Index(None, "flow_run_id", "timestamp"),
-    Index(None, "task_run_id", "timestamp"),
+    Index(None, "flow_run_id", "timestamp", **of_filled("flow_run_id")),
+    Index(None, "task_run_id", "timestamp", **of_filled("task_run_id")),
     Index(None, "timestamp"),
 )

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from headrace.server.store.tables.events import writer
+from headrace.server.store.tables.metadata import of_filled
 from headrace.server.store.tables.types import Id, Json, Moment
 
 revision = "0001"
@@ -332,19 +333,33 @@ def upgrade() -> None:
             batch_op.f("ix_flow_run__deployment_id_next_scheduled_start_time"),
             ["deployment_id", "next_scheduled_start_time"],
             unique=False,
+            **of_filled("next_scheduled_start_time"),
         )
         batch_op.create_index(batch_op.f("ix_flow_run__expected_start_time"), ["expected_start_time"], unique=False)
         batch_op.create_index(
-            batch_op.f("ix_flow_run__flow_id_idempotency_key"), ["flow_id", "idempotency_key"], unique=True
+            batch_op.f("ix_flow_run__flow_id_idempotency_key"),
+            ["flow_id", "idempotency_key"],
+            unique=True,
+            **of_filled("idempotency_key"),
         )
         batch_op.create_index(batch_op.f("ix_flow_run__name_id"), ["name", "id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_flow_run__parent_task_run_id"), ["parent_task_run_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_flow_run__start_time"), ["start_time"], unique=False)
-        batch_op.create_index(batch_op.f("ix_flow_run__state_type_due"), ["state_type", "due"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_flow_run__parent_task_run_id"),
+            ["parent_task_run_id"],
+            unique=False,
+            **of_filled("parent_task_run_id"),
+        )
+        batch_op.create_index(
+            batch_op.f("ix_flow_run__start_time"), ["start_time"], unique=False, **of_filled("start_time")
+        )
+        batch_op.create_index(
+            batch_op.f("ix_flow_run__state_type_due"), ["state_type", "due"], unique=False, **of_filled("due")
+        )
         batch_op.create_index(
             batch_op.f("ix_flow_run__work_queue_id_state_type_next_scheduled_start_time"),
             ["work_queue_id", "state_type", "next_scheduled_start_time"],
             unique=False,
+            **of_filled("work_queue_id"),
         )
 
     op.create_table(
@@ -403,8 +418,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_log")),
     )
     with op.batch_alter_table("log", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_log__flow_run_id_timestamp"), ["flow_run_id", "timestamp"], unique=False)
-        batch_op.create_index(batch_op.f("ix_log__task_run_id_timestamp"), ["task_run_id", "timestamp"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_log__flow_run_id_timestamp"),
+            ["flow_run_id", "timestamp"],
+            unique=False,
+            **of_filled("flow_run_id"),
+        )
+        batch_op.create_index(
+            batch_op.f("ix_log__task_run_id_timestamp"),
+            ["task_run_id", "timestamp"],
+            unique=False,
+            **of_filled("task_run_id"),
+        )
         batch_op.create_index(batch_op.f("ix_log__timestamp"), ["timestamp"], unique=False)
 
     op.create_table(
@@ -493,13 +518,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_task_run")),
     )
     with op.batch_alter_table("task_run", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_task_run__cache_key"), ["cache_key"], unique=False, **of_filled("cache_key")
+        )
         batch_op.create_index(batch_op.f("ix_task_run__expected_start_time"), ["expected_start_time"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_task_run__flow_run_id_task_key_dynamic_key"),
             ["flow_run_id", "task_key", "dynamic_key"],
             unique=True,
         )
-        batch_op.create_index(batch_op.f("ix_task_run__start_time"), ["start_time"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_task_run__start_time"), ["start_time"], unique=False, **of_filled("start_time")
+        )
         batch_op.create_index(
             batch_op.f("ix_task_run__state_type_flow_run_id"), ["state_type", "flow_run_id"], unique=False
         )
@@ -594,11 +624,13 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_worker__work_pool_id_name"), ["work_pool_id", "name"], unique=True)
 
     stands_at = sa.text("coalesce(start_time, expected_start_time)")
-    op.create_index("ix_flow_run__stands_at", "flow_run", [stands_at])
-    op.create_index("ix_flow_run__state_type_stands_at", "flow_run", ["state_type", stands_at, "expected_start_time"])
+    op.create_index("ix_flow_run__stands_at", "flow_run", [stands_at, "parent_task_run_id"])
+    by_state: list[str | sa.TextClause] = ["state_type", stands_at, "expected_start_time", "parent_task_run_id"]
+    op.create_index("ix_flow_run__state_type_stands_at", "flow_run", by_state)
     op.create_index("ix_flow_run__state_name_stands_at", "flow_run", ["state_name", stands_at])
     op.create_index("ix_flow_run__flow_id_stands_at", "flow_run", ["flow_id", stands_at])
-    op.create_index("ix_flow_run__deployment_id_stands_at", "flow_run", ["deployment_id", stands_at])
+    of_deployment: list[str | sa.TextClause] = ["deployment_id", stands_at]
+    op.create_index("ix_flow_run__deployment_id_stands_at", "flow_run", of_deployment, **of_filled("deployment_id"))
     newest_first = sa.text("end_time DESC NULLS LAST" if on_postgresql else "end_time DESC")
     op.create_index("ix_flow_run__end_time", "flow_run", [newest_first])
     op.create_index("ix_task_run__end_time", "task_run", [newest_first])
