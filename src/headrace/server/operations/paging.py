@@ -67,9 +67,10 @@ def page_rows(
 ) -> Iterable[Row[Any]]:
     """One page of the runs that the filters of a body choose, in its order.
 
-    PostgreSQL knows how often a value occurs. SQLite does not: asked for the newest of a few matches it may walk
-    through a million rows in their order, and asked for the newest of many it may sort them all. So it is told, unless
-    an index has just what is asked for: when there are few they are looked up and sorted, when there are many it walks.
+    It is found and sorted without the whole rows and what is joined to them. PostgreSQL knows how often a value occurs.
+    SQLite does not: asked for the newest of a few matches it may walk through a million rows in their order, and asked
+    for the newest of many it may sort them all. So it is told, unless an index has just what is asked for: when there
+    are few they are looked up and sorted, when there are many it walks.
 
     Args:
         tx: the transaction.
@@ -81,17 +82,19 @@ def page_rows(
         offset: how many to pass over.
     """
     body = narrowed(tx, body)
-    asked = choose(select(table.c.id), body).whereclause
+    ids = select(table.c.id)
+    asked = choose(ids, body).whereclause
     if asked is None:
-        chosen = statement
-    elif tx.dialect != "sqlite" or stand_in_order(table, body):
-        chosen = statement.where(asked)
-    elif (ids := tx.execute(_if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)).all())[0].few:
-        chosen, offset = statement.where(among(table.c.id, [one.id for one in ids if one.id is not None])), 0
-    else:  # found and sorted without the whole rows
-        walk = ordered(select(table.c.id).where(walked(asked, table)), table, body.sort)
-        chosen, offset = statement.where(table.c.id.in_(walk.limit(limit).offset(offset))), 0
-    return tx.execute(ordered(chosen, table, body.sort).limit(limit).offset(offset))
+        return tx.execute(ordered(statement, table, body.sort).limit(limit).offset(offset))
+    if tx.dialect == "sqlite" and not stand_in_order(table, body):
+        few = _if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)
+        found = tx.execute(few).all()
+        if found[0].few:
+            own = among(table.c.id, [row.id for row in found if row.id is not None])
+            return tx.execute(ordered(statement.where(own), table, body.sort))
+        asked = walked(asked, table)
+    page = ordered(ids.where(asked), table, body.sort).limit(limit).offset(offset)
+    return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, body.sort))
 
 
 def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: int) -> Select[Any]:
