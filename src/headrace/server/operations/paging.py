@@ -85,16 +85,16 @@ def page_rows(
     ids = select(table.c.id)
     asked = choose(ids, body).whereclause
     if asked is None:
-        return tx.execute(ordered(statement, table, body.sort).limit(limit).offset(offset))
+        return tx.execute(ordered(statement, table, body.sort).limit(limit).offset(offset)).all()
     if tx.dialect == "sqlite" and not stand_in_order(table, body):
         few = _if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)
         found = tx.execute(few).all()
         if found[0].few:
             own = among(table.c.id, [row.id for row in found if row.id is not None])
-            return tx.execute(ordered(statement.where(own), table, body.sort))
+            return tx.execute(ordered(statement.where(own), table, body.sort)).all()
         asked = walked(asked, table)
     page = ordered(ids.where(asked), table, body.sort).limit(limit).offset(offset)
-    return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, body.sort))
+    return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, body.sort)).all()
 
 
 def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: int) -> Select[Any]:

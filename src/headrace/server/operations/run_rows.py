@@ -10,11 +10,11 @@ from sqlalchemy import Row, Select, Table, select
 from headrace.schemas.flow_runs import FlowRun
 from headrace.schemas.states import FINAL, State, StateType
 from headrace.schemas.task_runs import TaskRun
-from headrace.server.operations.rows import values_of
 from headrace.server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN, TASK_RUN_STATE, WORK_POOL, WORK_QUEUE
 
 _STATE = ("id", "type", "name", "timestamp", "message", "data", "state_details")
 _MARK = "of_state_"
+_OF_STATE = tuple((name, _MARK + name) for name in _STATE)
 
 
 def _columns(table: Table, struct: type[msgspec.Struct], states: Table) -> list[Any]:
@@ -43,11 +43,17 @@ SELECT_TASK_RUNS: Select[Any] = (
 """Task runs as `read_task_run_row` reads them."""
 
 
-def _with_state(row: Row[Any], now: datetime) -> dict[str, Any]:
-    values = values_of(row)
+# plain `str`, as msgspec takes no names of SQLAlchemy's own class for keys; and read once, not of each row
+_FLOW_RUN_NAMES = tuple(map(str, SELECT_FLOW_RUNS.selected_columns.keys()))
+_TASK_RUN_NAMES = tuple(map(str, SELECT_TASK_RUNS.selected_columns.keys()))
+
+
+def _with_state(names: tuple[str, ...], row: Row[Any], now: datetime) -> dict[str, Any]:
+    values = dict(zip(names, row, strict=True))
     if values[_MARK + "id"] is not None:
-        values["state"] = {name: values[_MARK + name] for name in _STATE}
-    return values | estimates(values, now)
+        values["state"] = {name: values[label] for name, label in _OF_STATE}
+    values.update(estimates(values, now))
+    return values
 
 
 def estimates(values: Mapping[str, Any], now: datetime) -> dict[str, float]:
@@ -71,12 +77,12 @@ def estimates(values: Mapping[str, Any], now: datetime) -> dict[str, float]:
 
 def read_flow_run_row(row: Row[Any], now: datetime) -> FlowRun:
     """A row of `SELECT_FLOW_RUNS` as the struct."""
-    return msgspec.convert(_with_state(row, now), FlowRun)
+    return msgspec.convert(_with_state(_FLOW_RUN_NAMES, row, now), FlowRun)
 
 
 def read_task_run_row(row: Row[Any], now: datetime) -> TaskRun:
     """A row of `SELECT_TASK_RUNS` as the struct."""
-    return msgspec.convert(_with_state(row, now), TaskRun)
+    return msgspec.convert(_with_state(_TASK_RUN_NAMES, row, now), TaskRun)
 
 
 def flow_run_of(values: Mapping[str, Any], state: State, now: datetime, **more: Any) -> FlowRun:
