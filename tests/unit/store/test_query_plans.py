@@ -184,7 +184,7 @@ LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
         "flow_run__deployment_id_next_scheduled_start_time",
     ),
     "what the scheduler has made": (
-        lambda store: store.read(lambda tx: tx.execute(_BY_KEY, {"flow": A_FLOW, "key": "k"}).all()),
+        lambda store: store.read(lambda tx: tx.execute(_BY_KEY.statement, {"flow": A_FLOW, "key": "k"}).all()),
         "flow_run__flow_id_idempotency_key",
     ),
     "children of a run": (
@@ -204,7 +204,7 @@ LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
         "flow_run__start_time",
     ),
     "a cached result": (
-        lambda store: store.read(lambda tx: tx.execute(_CACHED, {"key": "k", "now": NOW}).all()),
+        lambda store: store.read(lambda tx: tx.execute(_CACHED.statement, {"key": "k", "now": NOW}).all()),
         "task_run__cache_key",
     ),
     "log of a run": (called(READ_LOGS, {"logs": {"flow_run_id": {"any_": [A_RUN]}}}), "log__flow_run_id_timestamp"),
