@@ -53,6 +53,7 @@ def test_g8_events_whose_transactions_commit_in_reverse_order_are_each_read_once
 
     def slowly(tx: Tx) -> None:
         append(tx, [event("first")])
+        assert tx.execute(text("SELECT 1")).scalar() == 1  # so that it has been sent
         written.set()
         commit.wait(20)
 

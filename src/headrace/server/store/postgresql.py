@@ -32,7 +32,7 @@ ResultT = TypeVar("ResultT")
 WRITERS, READERS = 8, 4
 RETRY_SECONDS = 5.0
 """How long a transaction is tried again before its caller gets a 503."""
-_BECAUSE_OF_OTHERS = {"40001", "40P01"}
+_BECAUSE_OF_OTHERS = {"40001", "40P01", "26000"}  # the last: of statements that are not prepared any more
 _LOST = ("08", "57P01", "57P02", "57P03")  # the connection is gone, the server stopping or starting
 _STANDBY = "25006"  # a write came to a server that only reads, as after a failover
 _NO_FAULT_OF_THE_CALLER = (*_LOST, "40", "53", "55P03", "57014", "58")

@@ -1,26 +1,31 @@
 """Connections to PostgreSQL, each used by one transaction at a time, and how statements travel on them.
 
-A connection that writes is always in pipeline mode: what nobody waits for (BEGIN, inserts) is sent together with the
-next statement whose result somebody looks at, or with COMMIT: creating a flow run takes two round trips, not seven.
-https://www.psycopg.org/psycopg3/docs/advanced/pipeline.html
+What nobody waits for (BEGIN, inserts) is kept until somebody looks at a result, or COMMIT comes, and then sent
+together with that: creating a flow run takes two round trips instead of seven. This is libpq's pipeline mode, which
+psycopg offers too, but there each statement is sent by itself, and takes several times as long.
+https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
+
+Prepared statements go this way; those that SQLAlchemy runs go psycopg's, on the same connection.
 """
 
+import select
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 from psycopg import Connection as PsycopgConnection
-from psycopg import Cursor, Error, Pipeline, RawCursor
-from psycopg.pq import TransactionStatus
+from psycopg import Cursor, DatabaseError, Error, OperationalError, errors
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus, error_message
+from psycopg.pq.abc import PGresult
 from psycopg.types.json import set_json_loads
 from sqlalchemy import URL, Connection, Dialect, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from headrace.server.store.errors import StoreUnavailable, as_sqlalchemy
+from headrace.server.store.transaction import SAVEPOINT
 
 _SETTINGS = {
     "TimeZone": "UTC",
@@ -32,24 +37,19 @@ _SETTINGS = {
 _UNSAID = (None,) * 5  # what the DB-API asks of a column beside its name and type, and nobody here
 WAIT_SECONDS = 10.0
 """How long a transaction waits for a connection."""
-
-
-_PIPELINES: WeakKeyDictionary[PsycopgConnection[Any], Pipeline] = WeakKeyDictionary()
-"""The pipelines of connections that are always in pipeline mode."""
+AT_ONCE = 500
+"""So many statements are sent together at most: their answers fit into what the sockets hold while nobody reads."""
 
 
 class LeanCursor(Cursor[Any]):
-    """The cursor that SQLAlchemy uses.
+    """The cursor that SQLAlchemy uses, which describes the columns of a result by their names and types alone.
 
-    It describes the columns of a result by their names and types alone: psycopg makes an object for each, which takes
-    longer than decoding the row. SQLAlchemy looks for the columns first, so that is when a pipeline is waited for.
+    psycopg makes an object for each of them, which takes longer than decoding the row.
     """
 
     @property
     def description(self) -> Any:
         """The columns of the result; None when there is none."""
-        if self.pgresult is None and self.connection.pgconn.pipeline_status:
-            _PIPELINES[self.connection].sync()
         result = self.pgresult
         if result is None or not result.nfields:
             return None
@@ -62,64 +62,64 @@ def decode_json(connection: Any, _record: object) -> None:
     set_json_loads(msgspec.json.decode, connection)
 
 
+def error_of(result: PGresult) -> Error:
+    """The error that a result tells of."""
+    state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
+    try:
+        kind = errors.lookup(state)
+    except KeyError:  # of an extension, or a newer PostgreSQL
+        kind = DatabaseError
+    error = kind(error_message(result))
+    error.sqlstate = state
+    return error
+
+
+_Sent = tuple[str, Sequence[Any]]
+"""A statement, and its parameters in PostgreSQL's words."""
+
+
 class Line:
     """One connection; see `headrace.server.store.transaction.Driver` for what runs prepared statements.
 
     Args:
         connection: SQLAlchemy's, which commits each statement by itself: transactions are ours to begin.
         dialect: with parameters in a sequence, as `$1`.
-        writes: whether it writes, and so keeps a pipeline.
     """
 
-    def __init__(self, connection: Connection, dialect: Dialect, *, writes: bool) -> None:
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
         self.connection, self.dialect = connection, dialect
         driver = connection.connection.driver_connection
         assert isinstance(driver, PsycopgConnection)
-        self._driver = driver
-        self._pipeline = None
-        if writes:
-            self._held = driver.pipeline()
-            self._pipeline = _PIPELINES[driver] = self._held.__enter__()
-        self._sender = RawCursor(driver)
+        self._driver, self._pgconn = driver, driver.pgconn
+        self._adapter = Transformer(driver)
+        self._waiting: list[_Sent] = []
+        self._names: dict[str, bytes] = {}
+        self._poll = select.poll()
+        self._poll.register(self._pgconn.socket, select.POLLIN)
 
     def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
         """Run a statement, after all that was sent; its rows, and how many it concerned."""
-        cursor = RawCursor(self._driver)
-        try:
-            cursor.execute(sql.encode(), values)
-            if self._pipeline is not None:
-                self._pipeline.sync()
-            result = cursor.pgresult
-            return (cursor.fetchall() if result is not None and result.nfields else []), cursor.rowcount
-        except Error as error:
-            raise self._failed(error, sql) from error
+        self.send(sql, [values])
+        result = self._exchange()[-1]
+        self._adapter.set_pgresult(result)
+        rows = self._adapter.load_rows(0, result.ntuples, tuple) if result.nfields else []
+        return rows, result.command_tuples or 0
 
     def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a statement for each of some rows, with the next `fetch`, `settle` or `commit`."""
-        try:
-            if len(rows) == 1:
-                self._sender.execute(sql.encode(), rows[0])
-            else:
-                self._sender.executemany(sql.encode(), rows)
-        except Error as error:
-            raise self._failed(error, sql) from error
+        """Run a statement for each of some rows, with the next `fetch`, `count`, `settle` or `commit`."""
+        dump, formats = self._adapter.dump_sequence, [PyFormat.TEXT] * len(rows[0])
+        self._waiting += [(sql, dump(row, formats)) for row in rows]
 
     def count(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for each of some rows; how many rows it concerned."""
-        cursor = RawCursor(self._driver)
-        try:
-            cursor.executemany(sql.encode(), rows)
-            self._sync()
-            return cursor.rowcount
-        except Error as error:
-            raise self._failed(error, sql) from error
+        self.settle()
+        self.send(sql, rows)
+        return sum(result.command_tuples or 0 for result in self._exchange())
 
     def settle(self) -> None:
         """Wait until all that was sent has been run."""
-        try:
-            self._sync()
-        except Error as error:
-            raise self._failed(error, "what was sent before") from error
+        if self._waiting:
+            self._exchange()
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -132,51 +132,107 @@ class Line:
             RuntimeError: the transaction had failed, and whoever met the error has passed over it.
         """
         self.send("COMMIT", [()])
-        self.settle()
-        if self._sender.statusmessage != "COMMIT":  # G1: PostgreSQL answers ROLLBACK then, and means it
+        result = self._exchange()[-1]
+        if result.command_status != b"COMMIT":  # G1: PostgreSQL answers ROLLBACK then, and means it
             raise RuntimeError("A statement of this transaction had failed, so that nothing was committed.")
 
     def rollback(self) -> None:
         """Undo the transaction; a connection that was lost has done that already."""
-        self._recover()
-        with suppress(Error, SQLAlchemyError):
+        self._waiting.clear()
+        if self._pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             self.send("ROLLBACK", [()])
-            self._sync()
+            with suppress(Exception):  # then the connection is lost
+                self._exchange()
 
     def undo_part(self) -> None:
         """Go back to the savepoint."""
-        self._recover()
+        waiting = [sql for sql, _ in self._waiting]
+        kept = len(waiting) - waiting[::-1].index(SAVEPOINT) if SAVEPOINT in waiting else 0
+        del self._waiting[kept:]  # the savepoint itself may not have been sent yet
         self.send("ROLLBACK TO SAVEPOINT part", [()])
 
-    def _recover(self) -> None:
-        """Have done with an error; what was sent after the statement that failed is passed over.
+    def _exchange(self) -> list[PGresult]:
+        """Send what waits, and return a result for each statement; that of an error is raised."""
+        waiting, self._waiting = self._waiting, []
+        results: list[PGresult] = []
+        for start in range(0, len(waiting), AT_ONCE):
+            part = waiting[start : start + AT_ONCE]
+            try:
+                results += self._exchanged(part)
+            except Error as error:
+                sql = part[-1][0]
+                raise as_sqlalchemy(error, sql, self.dialect, self._driver) from error
+        return results
 
-        psycopg may take statements for prepared that were passed over, so no prepared ones are used from here on, and
-        the connection is closed at the end of the transaction.
-        """
-        for _ in range(3):  # the first tells of the error, the second of what was passed over
-            with suppress(Error):
-                self._sync()
-                break
-        if self._driver.info.transaction_status != TransactionStatus.INTRANS:
-            self._driver.prepare_threshold = None
+    def _exchanged(self, part: Sequence[_Sent]) -> list[PGresult]:
+        pgconn = self._pgconn
+        if pgconn.status != ConnStatus.OK:
+            raise OperationalError("The connection was lost before.")
+        pgconn.enter_pipeline_mode()
+        try:
+            new = [self._post(sql, values) for sql, values in part]
+            pgconn.pipeline_sync()
+            while pgconn.flush():  # the socket is full: it may be so because nobody reads the answers
+                self._poll.poll(10)
+                pgconn.consume_input()
+            results = list(self._results())
+        finally:
+            if pgconn.status == ConnStatus.OK:
+                pgconn.exit_pipeline_mode()
+        return self._sorted(part, new, results)
 
-    def _sync(self) -> None:
-        if self._pipeline is not None:
-            self._pipeline.sync()
+    def _post(self, sql: str, values: Sequence[Any]) -> bool:
+        """Hand a statement to libpq; whether it had to be prepared first, which is a result more."""
+        pgconn, name = self._pgconn, self._names.get(sql)
+        if not values:  # BEGIN and the like
+            pgconn.send_query_params(sql.encode(), None)
+            return False
+        new = name is None
+        if name is None:
+            name = self._names[sql] = b"headrace_%d" % len(self._names)
+            pgconn.send_prepare(name, sql.encode())
+        # as texts of unknown types, which the casts in the statement name: it is prepared once, whatever is None
+        pgconn.send_query_prepared(name, values)
+        return new
 
-    def _failed(self, error: Error, sql: str) -> Exception:
-        return as_sqlalchemy(error, sql, self.dialect, self._driver)
+    def _results(self) -> Iterator[PGresult]:
+        """All results up to the end of the pipeline."""
+        pgconn = self._pgconn
+        while True:
+            while pgconn.is_busy():
+                self._poll.poll()
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:  # the end of one statement's
+                if pgconn.status != ConnStatus.OK:
+                    raise OperationalError(pgconn.get_error_message())
+            elif result.status == ExecStatus.PIPELINE_SYNC:
+                return
+            else:
+                yield result
 
-    @property
-    def is_spoilt(self) -> bool:
-        """Whether the connection must not be used for another transaction."""
-        return self._driver.prepare_threshold is None
+    def _sorted(self, part: Sequence[_Sent], new: Sequence[bool], results: Sequence[PGresult]) -> list[PGresult]:
+        """The results of the statements without those of preparing them."""
+        found, each, failed = [], iter(results), None
+        for (sql, _), is_new in zip(part, new, strict=True):
+            answers = [next(each) for _ in range(1 + is_new)]
+            for answer in answers:
+                if answer.status == ExecStatus.FATAL_ERROR and failed is None:
+                    failed = error_of(answer)
+            if is_new and answers[0].status != ExecStatus.COMMAND_OK:
+                del self._names[sql]
+            found.append(answers[-1])
+        if isinstance(failed, errors.InvalidSqlStatementName):  # psycopg drops all when it has run DDL
+            self._names.clear()
+        if failed is not None:
+            raise failed
+        return found
 
     @property
     def is_lost(self) -> bool:
         """Whether the connection is gone."""
-        return self.connection.invalidated or self._driver.closed
+        idle = self._pgconn.transaction_status == TransactionStatus.IDLE
+        return self.connection.invalidated or self._driver.closed or not idle
 
     def close(self) -> None:
         """Close the connection."""
@@ -210,7 +266,6 @@ class Lines:
         dialect = self.engine.dialect
         kind: Any = type(dialect)
         self._dialect: Dialect = kind(paramstyle="numeric_dollar", dbapi=dialect.loaded_dbapi)
-        self._writes = writes
         self._room = threading.BoundedSemaphore(most)
         self._free: list[Line] = []
 
@@ -224,21 +279,17 @@ class Lines:
         if not self._room.acquire(timeout=WAIT_SECONDS):
             raise StoreUnavailable("All connections to the database are busy. Try again in a second.")
         try:
-            line = self._free.pop() if self._free else self._open()
+            line = self._free.pop() if self._free else Line(self.engine.connect(), self._dialect)
             try:
                 yield line
             finally:
                 if line.is_lost:
                     self.drop()  # the others were most likely lost with it
-                if line.is_lost or line.is_spoilt:
                     line.close()
                 else:
                     self._free.append(line)
         finally:
             self._room.release()
-
-    def _open(self) -> Line:
-        return Line(self.engine.connect(), self._dialect, writes=self._writes)
 
     def drop(self) -> None:
         """Close the connections that nobody uses."""

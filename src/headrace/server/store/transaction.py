@@ -19,6 +19,8 @@ from headrace.server.store.errors import as_told
 from headrace.server.store.prepared import Prepared, Rows
 
 ResultT = TypeVar("ResultT")
+SAVEPOINT = "SAVEPOINT part"
+"""How a part of a transaction begins."""
 
 
 class Place(NamedTuple):
@@ -99,10 +101,10 @@ class Tx:
         now: the moment of this transaction, by the database's clock.
     """
 
-    __slots__ = ("_driver", "address", "agent", "callbacks", "caller", "connection", "now", "patience")
+    __slots__ = ("_connection", "_driver", "address", "agent", "callbacks", "caller", "now", "patience")
 
     def __init__(self, connection: Connection, driver: Driver, now: datetime) -> None:
-        self.connection = connection
+        self._connection = connection
         self._driver = driver
         self.now = now
         self.caller: Caller = ADMIN
@@ -118,7 +120,14 @@ class Tx:
     @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
-        return self.connection.dialect.name
+        return self._driver.dialect.name
+
+    @property
+    def connection(self) -> Connection:
+        """SQLAlchemy's connection, on which all that was sent has been run."""
+        with _told():
+            self._driver.settle()
+        return self._connection
 
     @overload
     def execute(self, statement: Prepared, parameters: Values | None = None) -> Rows: ...
@@ -185,7 +194,7 @@ class Tx:
     @contextmanager
     def part(self) -> Iterator[None]:
         """What is done within it is undone when it raises, and the transaction can go on."""
-        self._driver.send("SAVEPOINT part", [()])
+        self._driver.send(SAVEPOINT, [()])
         try:
             yield
             self._driver.settle()
