@@ -26,8 +26,10 @@ from headrace.server.store.errors import StoreClosed, StoreUnavailable, as_told
 from headrace.server.store.jobs import Job, JobThreads, hand_out
 from headrace.server.store.postgresql_lines import Line, Lines
 from headrace.server.store.schema import HEAD, prepare, stored_revision
+from headrace.server.store.tables.metadata import use_postgresql
 from headrace.server.store.transaction import Tx
 
+use_postgresql()
 ResultT = TypeVar("ResultT")
 WRITERS, READERS = 8, 4
 RETRY_SECONDS = 5.0

@@ -32,8 +32,18 @@ def of_filled(name: str) -> dict[str, Any]:
 
     Both databases use it for comparisons with that column, which say by themselves that there is a value.
     """
-    filled = column(name).is_not(None)
-    return {"sqlite_where": filled, "postgresql_where": filled}
+    return {"sqlite_where": column(name).is_not(None), "info": {"filled": name}}
+
+
+def use_postgresql() -> None:
+    """Give the indexes the options that are PostgreSQL's.
+
+    To name them when the tables are made loads its dialect, which costs 40 ms that a run on SQLite need not pay.
+    """
+    for table in METADATA.tables.values():
+        for index in table.indexes:
+            if "filled" in index.info:
+                index.dialect_kwargs["postgresql_where"] = column(index.info["filled"]).is_not(None)
 
 
 class newest_first(FunctionElement[Any]):

@@ -1,14 +1,20 @@
 """The first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 from headrace.server.store.tables.events import writer
-from headrace.server.store.tables.metadata import of_filled
 from headrace.server.store.tables.types import Id, Json, Moment
 
 revision = "0001"
 down_revision = None
+
+
+def of_filled(name: str) -> dict[str, Any]:
+    filled = sa.column(name).is_not(None)
+    return {"sqlite_where": filled, "postgresql_where": filled}
 
 
 def upgrade() -> None:
