@@ -82,31 +82,50 @@ def _turn(requests: Sequence[bytes], number: int, clients: int, once: bool) -> I
 
 def _client(port: int, requests: Iterable[bytes], seconds: float, refusals: bool, results: Any) -> None:
     count, refused = 0, ""
-    with socket.create_connection(("127.0.0.1", port)) as link:
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        began = time.monotonic()
-        for request in requests:
-            if time.monotonic() > began + seconds or (refused and not refusals):
-                break
+    link = _connected(port)
+    began = time.monotonic()
+    for request in requests:
+        if time.monotonic() > began + seconds or (refused and not refusals):
+            break
+        try:
             link.sendall(request)
             answer = _read_answer(link)
-            if answer[9:10] == b"2":
-                count += 1
-            else:
-                refused = answer[:300].decode(errors="replace")
-        results.put((count, refused, time.monotonic() - began))
+        except OSError as error:  # an overloaded server may close a connection
+            refused = str(error)
+            link.close()
+            link = _connected(port)
+            continue
+        if answer[9:10] == b"2":
+            count += 1
+        else:
+            refused = answer[:300].decode(errors="replace")
+    results.put((count, refused, time.monotonic() - began))
+    link.close()
+
+
+def _connected(port: int) -> socket.socket:
+    link = socket.create_connection(("127.0.0.1", port), timeout=60)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return link
 
 
 def _read_answer(link: socket.socket) -> bytes:
-    data = link.recv(65536)
+    data = _received(link)
     while b"\r\n\r\n" not in data:
-        data += link.recv(65536)
+        data += _received(link)
     head, _, body = data.partition(b"\r\n\r\n")
     missing = _content_length(head) - len(body)
     while missing > 0:
-        more = link.recv(65536)
+        more = _received(link)
         data += more
         missing -= len(more)
+    return data
+
+
+def _received(link: socket.socket) -> bytes:
+    data = link.recv(65536)
+    if not data:
+        raise ConnectionResetError("The server closed the connection.")
     return data
 
 

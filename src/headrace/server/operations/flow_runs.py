@@ -1,12 +1,11 @@
 """Flow runs: creating, reading, changing, deleting and finding them. Their states are changed in `states`."""
 
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, bindparam, delete, select, update
+from sqlalchemy import Select, bindparam, delete, select, update
 
 from headrace._internal.ids import uuid7
 from headrace._internal.names import random_name
@@ -41,12 +40,14 @@ from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, flow_run_of, r
 from headrace.server.operations.tagged import index_tags, narrowed
 from headrace.server.operations.transitions import add_first_flow_run_state, first_flow_run_state
 from headrace.server.store.filters import scoped, where
+from headrace.server.store.long_lists import by_ids
 from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, FLOW_RUN_TAG, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
 
 _ONE = Prepared(SELECT_FLOW_RUNS.where(FLOW_RUN.c.id == bindparam("run_id")))
+_BY_IDS = by_ids(SELECT_FLOW_RUNS, FLOW_RUN.c.id)
 _BY_KEY = Prepared(
     SELECT_FLOW_RUNS.where(FLOW_RUN.c.flow_id == bindparam("flow"), FLOW_RUN.c.idempotency_key == bindparam("key"))
 )
@@ -241,15 +242,15 @@ def chosen_flow_runs(statement: Select[Any], body: Any) -> Select[Any]:
     )
 
 
-def flow_run_rows(tx: Tx, statement: Select[Any], body: Any, limit: int, offset: int) -> Iterable[Row[Any]]:
-    """The rows of one page of the flow runs that the filters of a body choose, in its order."""
-    return page_rows(tx, statement, chosen_flow_runs, FLOW_RUN, body, limit, offset)
+def flow_run_rows(tx: Tx, rows: Prepared, body: Any, limit: int, offset: int) -> list[Any]:
+    """One page of the flow runs that the filters of a body choose, in its order; `rows` says what of them."""
+    return page_rows(tx, rows, chosen_flow_runs, FLOW_RUN, body, limit, offset)
 
 
 @implements(READ_FLOW_RUNS, access="runs:read")
 def read_flow_runs(tx: Tx, body: ReadFlowRuns) -> list[FlowRun]:
     """The flow runs that filters find."""
-    rows = flow_run_rows(tx, SELECT_FLOW_RUNS, body, page_size(body.limit), body.offset)
+    rows = flow_run_rows(tx, _BY_IDS, body, page_size(body.limit), body.offset)
     return listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
 
 
@@ -257,7 +258,7 @@ def read_flow_runs(tx: Tx, body: ReadFlowRuns) -> list[FlowRun]:
 def paginate_flow_runs(tx: Tx, body: PaginateFlowRuns) -> FlowRunPaginationResponse:
     """A page of the flow runs that filters find, with how many there are."""
     limit = page_size(body.limit)
-    rows = flow_run_rows(tx, SELECT_FLOW_RUNS, body, limit, (body.page - 1) * limit)
+    rows = flow_run_rows(tx, _BY_IDS, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
     facts = page_facts(tx, run_ids(tx, FLOW_RUN, narrowed(tx, body), chosen_flow_runs), body.page, limit)
     return FlowRunPaginationResponse(results=results, **facts)

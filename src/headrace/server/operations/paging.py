@@ -1,20 +1,20 @@
 """Pages of lists: how many a caller may ask for, and which ones."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from math import ceil
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, Table, func, literal, select, true
+from sqlalchemy import ColumnElement, Select, Table, func, literal, select, true
 
 from headrace.exceptions import ValidationFailed
 from headrace.server.operations.lookups import FEW, Choice, run_ids, stand_in_order
 from headrace.server.operations.tagged import narrowed
 from headrace.server.store.filters import counted, ordered
-from headrace.server.store.long_lists import among
 from headrace.server.store.plan_hints import row_of, walked
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
@@ -57,44 +57,44 @@ def listed(rows: Iterable[RowT], read: Callable[[RowT], StructT], what: str) -> 
 
 
 def page_rows(
-    tx: Tx,
-    statement: Select[Any],
-    choose: Choice,
-    table: Table,
-    body: Any,
-    limit: int,
-    offset: int = 0,
-) -> Iterable[Row[Any]]:
+    tx: Tx, rows: Prepared, choose: Choice, table: Table, body: Any, limit: int, offset: int = 0
+) -> list[Any]:
     """One page of the runs that the filters of a body choose, in its order.
-
-    It is found and sorted without the whole rows and what is joined to them. PostgreSQL knows how often a value occurs.
-    SQLite does not: asked for the newest of a few matches it may walk through a million rows in their order, and asked
-    for the newest of many it may sort them all. So it is told, unless an index has just what is asked for: when there
-    are few they are looked up and sorted, when there are many it walks.
 
     Args:
         tx: the transaction.
-        statement: what to select, not narrowed yet.
+        rows: what to select of them, from `by_ids`, with their `id`.
         choose: puts the filters of a body on a select.
         table: FLOW_RUN or TASK_RUN.
         body: filters and a sort.
         limit: how many.
         offset: how many to pass over.
     """
+    ids = _page_ids(tx, choose, table, body, limit, offset)
+    places = {id: place for place, id in enumerate(ids)}
+    found = tx.execute(rows, {"ids": ids}).all() if ids else []
+    return sorted(found, key=lambda row: places.get(row.id, 0))
+
+
+def _page_ids(tx: Tx, choose: Choice, table: Table, body: Any, limit: int, offset: int) -> Sequence[Any]:
+    """The ids of a page.
+
+    PostgreSQL knows how often a value occurs.
+    SQLite does not: asked for the newest of a few matches it may walk through a million rows in their order, and asked
+    for the newest of many it may sort them all. So it is told, unless an index has just what is asked for: when there
+    are few they are looked up and sorted, when there are many it walks.
+    """
     body = narrowed(tx, body)
     ids = select(table.c.id)
     asked = choose(ids, body).whereclause
-    if asked is None:
-        return tx.execute(ordered(statement, table, body.sort).limit(limit).offset(offset)).all()
-    if tx.dialect == "sqlite" and not stand_in_order(table, body):
+    if asked is not None and tx.dialect == "sqlite" and not stand_in_order(table, body):
         few = _if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)
         found = tx.execute(few).all()
         if found[0].few:
-            own = among(table.c.id, [row.id for row in found if row.id is not None])
-            return tx.execute(ordered(statement.where(own), table, body.sort)).all()
+            return [row.id for row in found if row.id is not None]
         asked = walked(asked, table)
-    page = ordered(ids.where(asked), table, body.sort).limit(limit).offset(offset)
-    return tx.execute(ordered(statement.where(table.c.id.in_(page)), table, body.sort)).all()
+    chosen = ids if asked is None else ids.where(asked)
+    return tx.execute(ordered(chosen, table, body.sort).limit(limit).offset(offset)).scalars().all()
 
 
 def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: int) -> Select[Any]:

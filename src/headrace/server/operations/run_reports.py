@@ -38,6 +38,7 @@ from headrace.server.operations.registry import implements
 from headrace.server.operations.rows import values_of
 from headrace.server.operations.run_rows import estimates
 from headrace.server.operations.task_runs import chosen_task_runs
+from headrace.server.store.long_lists import by_ids
 from headrace.server.store.tables import FLOW_RUN, TASK_RUN
 from headrace.server.store.tables.types import aware
 from headrace.server.store.time_functions import elapsed, moment
@@ -133,11 +134,13 @@ def average_flow_run_lateness(tx: Tx, body: AverageFlowRunLateness) -> float | N
     return None if average is None else float(average)
 
 
+_HISTORY = by_ids(select(FLOW_RUN.c.id, *(FLOW_RUN.c[name] for name in _FACTS)), FLOW_RUN.c.id)
+
+
 @implements(READ_FLOW_RUN_HISTORY, access="runs:read")
 def read_flow_run_history(tx: Tx, body: ReadFlowRunHistory) -> list[SimpleFlowRun]:
     """Flow runs as a page draws them: when, how long, how late, in which state."""
-    columns = (FLOW_RUN.c.id, *(FLOW_RUN.c[name] for name in _FACTS))
-    rows = flow_run_rows(tx, select(*columns), body, max(0, body.limit), body.offset)
+    rows = flow_run_rows(tx, _HISTORY, body, max(0, body.limit), body.offset)
 
     def read(row: Any) -> SimpleFlowRun:
         figures = estimates(values_of(row), tx.now)

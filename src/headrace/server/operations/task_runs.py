@@ -1,12 +1,11 @@
 """Task runs: creating, reading, changing, deleting and finding them."""
 
-from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, bindparam, select, update
+from sqlalchemy import Select, bindparam, select, update
 
 from headrace._internal.ids import uuid7
 from headrace._internal.names import random_name
@@ -39,12 +38,15 @@ from headrace.server.operations.tagged import index_tags, narrowed
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.operations.transitions import add_first_task_run_state, first_task_run_state
 from headrace.server.store.filters import scoped
+from headrace.server.store.long_lists import by_ids
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_TAG
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
-_ONE = SELECT_TASK_RUNS.where(TASK_RUN.c.id == bindparam("run_id"))
+_ONE = Prepared(SELECT_TASK_RUNS.where(TASK_RUN.c.id == bindparam("run_id")))
+_BY_IDS = by_ids(SELECT_TASK_RUNS, TASK_RUN.c.id)
 _KEY = ("flow_run_id", "task_key", "dynamic_key")
 
 
@@ -150,8 +152,8 @@ def chosen_task_runs(statement: Select[Any], body: Any) -> Select[Any]:
     )
 
 
-def _rows(tx: Tx, body: ReadTaskRuns | PaginateTaskRuns, limit: int, offset: int) -> Iterable[Row[Any]]:
-    return page_rows(tx, SELECT_TASK_RUNS, chosen_task_runs, TASK_RUN, body, limit, offset)
+def _rows(tx: Tx, body: ReadTaskRuns | PaginateTaskRuns, limit: int, offset: int) -> list[Any]:
+    return page_rows(tx, _BY_IDS, chosen_task_runs, TASK_RUN, body, limit, offset)
 
 
 @implements(READ_TASK_RUNS, access="runs:read")

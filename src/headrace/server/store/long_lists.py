@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ARRAY, ColumnElement, Dialect, LargeBinary, Text, Uuid, literal
+from sqlalchemy import ARRAY, ColumnElement, Dialect, LargeBinary, Select, Text, Uuid, bindparam, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from headrace.server.store.condition import Condition
+from headrace.server.store.prepared import Prepared
 
 FEW = 100
 _encode = msgspec.json.Encoder().encode
@@ -74,6 +75,16 @@ def among(column: ColumnElement[Any], values: Sequence[UUID] | Sequence[str]) ->
     if isinstance(values[0], UUID):
         return is_among_ids(column, literal(values, Ids()))
     return is_among_texts(column, literal(values, Texts()))
+
+
+def by_ids(rows: Select[Any], ids: ColumnElement[Any]) -> Prepared:
+    """A select, prepared for those of its rows whose id is in a list, which it takes as `ids`.
+
+    Args:
+        rows: the select.
+        ids: its column of ids.
+    """
+    return Prepared(rows.where(is_among_ids(ids, bindparam("ids", type_=Ids()))))
 
 
 def _two(element: FunctionElement[Any], compiler: SQLCompiler, **options: Any) -> tuple[str, str]:

@@ -172,9 +172,8 @@ class Line:
         try:
             new = [self._post(sql, values) for sql, values in part]
             pgconn.pipeline_sync()
-            while pgconn.flush():  # the socket is full: it may be so because nobody reads the answers
-                self._poll.poll(10)
-                pgconn.consume_input()
+            if pgconn.flush():
+                self._flush()
             results = list(self._results())
         finally:
             if pgconn.status == ConnStatus.OK:
@@ -194,6 +193,17 @@ class Line:
         # as texts of unknown types, which the casts in the statement name: it is prepared once, whatever is None
         pgconn.send_query_prepared(name, values)
         return new
+
+    def _flush(self) -> None:
+        """Send the rest of what the socket did not take at once, reading answers meanwhile so that it is taken."""
+        pgconn = self._pgconn
+        self._poll.modify(pgconn.socket, select.POLLIN | select.POLLOUT)
+        try:
+            while pgconn.flush():
+                self._poll.poll()
+                pgconn.consume_input()
+        finally:
+            self._poll.modify(pgconn.socket, select.POLLIN)
 
     def _results(self) -> Iterator[PGresult]:
         """All results up to the end of the pipeline."""

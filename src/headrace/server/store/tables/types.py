@@ -13,6 +13,8 @@ import msgspec
 from sqlalchemy import BigInteger, DateTime, Dialect, LargeBinary, String, Text, Uuid
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from headrace._internal.ids import uuid_of
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _encode = msgspec.json.Encoder().encode
@@ -27,10 +29,11 @@ class Unreadable:
 
 
 def _read_id(value: Any) -> Any:
-    try:
-        return None if value is None else UUID(bytes=value)
-    except (ValueError, TypeError):
-        return Unreadable(value)
+    if value is None:
+        return None
+    if type(value) is bytes and len(value) == 16:
+        return uuid_of(int.from_bytes(value))
+    return Unreadable(value)
 
 
 def _read_moment(value: Any) -> Any:
