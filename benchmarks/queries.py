@@ -159,7 +159,14 @@ def event_queries(run: UUID, flow: UUID) -> Iterator[Query]:
     yield Query("events of a run", READ_EVENTS, {"filter": of_run})
     late = {"event": {"name": ["prefect.flow-run.Late"]}, "occurred": day}
     yield Query("late runs of a day, as events", READ_EVENTS, {"filter": late})
-    of_flow = {"related": {"id": [f"prefect.flow.{flow}"]}, "occurred": month}
+    flow_runs = {"related": {"id": [f"prefect.flow.{flow}"]}}
+    yield Query("events of a flow's runs in a day", READ_EVENTS, {"filter": flow_runs | {"occurred": day}})
+    of_flow = flow_runs | {"occurred": month}
     yield Query("events of a flow's runs in a month", READ_EVENTS, {"filter": of_flow})
+    late = {"event": {"prefix": ["prefect.flow-run.L"]}} | of_flow
+    yield Query("late runs of a flow in a month, as events", READ_EVENTS, {"filter": late})
+    by_day = (("countable", "day"),)
+    yield Query("count of events of a run by day", COUNT_EVENTS, {"filter": of_run}, COUNT, by_day)
+    yield Query("count of events of a flow's runs by day", COUNT_EVENTS, {"filter": of_flow}, COUNT, by_day)
     by_hour = {"filter": {"occurred": day}, "time_unit": "hour", "time_interval": 1}
     yield Query("count of events by hour", COUNT_EVENTS, by_hour, COUNT, (("countable", "time"),))

@@ -18,6 +18,7 @@ from headrace.schemas.flows import CREATE_FLOW
 from headrace.schemas.recording import RECORD, Records, TaskRunRecord
 from headrace.schemas.states import State, StateDetails, StateType
 from headrace.schemas.task_runs import DELETE_TASK_RUN, Parameter, TaskRunPolicy
+from headrace.server.events import finding
 from headrace.server.operations.closing import close_inside
 from headrace.server.operations.events import read_events
 from headrace.server.store.tables import TASK_RUN
@@ -191,6 +192,26 @@ def test_they_stay_when_their_run_is_deleted_and_can_be_searched(api: LocalClien
 
     assert _read(api) == before
     assert len(_read(api, text={"query": "load-1a2b"})) == 5
+
+
+@pytest.mark.parametrize("most", [finding.MOST, 0])
+def test_they_are_found_by_what_their_flow_run_belongs_to(
+    api: LocalClient, run_id: UUID, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By each resource that they name, whether the index has them under it or under the flow run alone."""
+    monkeypatch.setattr(finding, "MOST", most)
+    api.call(RECORD, body=Records(task_runs=[_recorded(run_id)]))
+    other = api.call(CREATE_FLOW_RUN, body={"flow_id": api.call(CREATE_FLOW, body={"name": "other"}).id}).id
+    api.call(RECORD, body=Records(task_runs=[_recorded(other)]))
+    expected = [event for event in _read(api) if f"prefect.flow-run.{run_id}" in str(event.related)]
+    named = [labels["prefect.resource.id"] for labels in expected[0].related]
+
+    own = [id for id in named if id != "prefect.tag.small"]
+    assert len(own) == 3
+    for id in own:
+        chosen = {"id": [id]}
+        found = [_read(api, related=chosen), _read(api, any_resource=chosen)]
+        assert found == ([_read(api)] * 2 if id == "prefect.tag.nightly" else [expected] * 2), id
 
 
 def test_a_page_of_them_is_read_by_two_statements(api: LocalClient, store: Store, run_id: UUID) -> None:

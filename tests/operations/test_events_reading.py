@@ -22,7 +22,9 @@ from headrace.schemas.events import (
     EventFilter,
     EventPage,
 )
+from headrace.server.events import finding
 from headrace.server.events.matching import bounded, matches
+from headrace.server.http.events_out import past
 from headrace.server.store.tables import EVENT
 from headrace.server.store.transaction import Store
 from tests.support.serving import ask, serving
@@ -86,6 +88,12 @@ FILTERS: list[tuple[dict[str, Any], list[int]]] = [
     ({"any_resource": {"id_prefix": ["t."]}}, [0, 3]),
     ({"any_resource": {"labels": {"app.size": "large"}}}, [0]),
     ({"any_resource": [{"id": [RUN]}, {"id": [FLOW]}]}, [0, 1]),
+    ({"any_resource": {"id": [RUN]}, "event": {"name": ["app.run.ended"]}}, [1]),
+    ({"any_resource": {"id": [FLOW], "labels": {"app.size": "large"}}}, [0]),
+    ({"any_resource": {"id": ["t.b", *(f"none.{n}" for n in range(20)), "t.a"]}}, [0, 3]),
+    ({"any_resource": {"id": [FLOW]}, "resource": {"id": [RUN]}}, [0, 1]),
+    ({"any_resource": {"id": ["none"]}}, []),
+    ({"related": {"id": [FLOW], "resources_in_roles": [["t.a", "tag"]]}}, []),
     ({"text": {"query": "NOTHING"}}, [4]),
     ({"text": {"query": "100% [sic]"}}, [2]),
     ({"text": {"query": "ended -done"}}, [1]),
@@ -105,6 +113,13 @@ def _read(api: LocalClient, limit: int = 50, **filter: Any) -> EventPage:
     return api.call(READ_EVENTS, body={"filter": filter, "limit": limit})
 
 
+@pytest.fixture(params=[finding.MOST, 0], ids=["looked up", "walked"])
+def _most(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many events PostgreSQL looks up one by one; of more it walks through the log."""
+    monkeypatch.setattr(finding, "MOST", request.param)
+
+
+@pytest.mark.usefixtures("_most")
 def test_g19_filters_choose_alike_in_sql_and_in_python(written: LocalClient) -> None:
     """Each filter finds the same events in both databases, and among events as they come in."""
     for chosen, expected in FILTERS:
@@ -136,6 +151,40 @@ def _pages(api: LocalClient, page: EventPage) -> Iterator[EventPage]:
         token = page.next_page.partition("page-token=")[2]
         page = api.call(READ_EVENTS_PAGE, page_token=token)
         yield page
+
+
+@pytest.mark.usefixtures("_most")
+def test_of_a_resource_and_what_it_is_related_to_pages_and_counts_are_given(written: LocalClient) -> None:
+    """In either order, and the newest of each resource alone."""
+    of_flow = {"any_resource": {"id": [FLOW]}}
+    for order, expected in ("ASC", [0, 1, 4]), ("DESC", [4, 1, 0]):
+        pages = list(_pages(written, _read(written, 1, **of_flow, order=order)))
+        found = [(event.id, page.total) for page in pages for event in page.events]
+        assert found == [(EVENTS[index].id, 3) for index in expected]
+    newest = _read(written, **of_flow, resource={"distinct": True})
+    assert ([event.id for event in newest.events], newest.total) == ([EVENTS[4].id, EVENTS[1].id], 2)
+    body = {"filter": of_flow | {"occurred": {"since": "2025-12-31T23:05:00Z"}}}
+    by_name = written.call(COUNT_EVENTS, countable=Countable.event, body=body)
+    by_time = written.call(
+        COUNT_EVENTS, countable=Countable.time, body=body | {"time_unit": "minute", "time_interval": 30}
+    )
+    names = ["app.run.began", "app.run.ended", "other.thing"]
+    assert [(one.value, one.count) for one in by_name] == [(name, 1) for name in names]
+    assert [one.count for one in by_time] == [1, 1, 1]
+
+
+@pytest.mark.usefixtures("_most")
+def test_the_past_that_a_socket_tells_is_found_by_related_resources(written: LocalClient, store: Store) -> None:
+    """Page by page, the oldest first."""
+    chosen = bounded(msgspec.convert({"any_resource": {"id": [FLOW]}}, EventFilter), START)
+    found, last = [], None
+    for _ in range(3):
+        page = store.read(lambda tx, last=last: past(tx, chosen, last, 2))
+        found.append([event.id for _, event in page.events])
+        last = page.last
+        if last is None:
+            break
+    assert found == [[EVENTS[0].id, EVENTS[1].id], [EVENTS[4].id]]
 
 
 @pytest.mark.parametrize("order", ["ASC", "DESC"])

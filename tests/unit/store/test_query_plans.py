@@ -162,6 +162,44 @@ def test_the_slices_of_the_log_are_read_in_the_order_of_their_indexes(postgres_d
     assert not whole, plans
 
 
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from _nodes(below)
+
+
+def rows_read(url: str, call: Callable[[Store], Any]) -> int:
+    """How many rows of the log and of its index PostgreSQL reads for a call, those it passes over included."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    read = 0
+    for statement, parameters in statements_of(url, call):
+        with engine.connect() as connection:
+            [[[plan]]] = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).all()
+        for node in _nodes(plan["Plan"]):
+            if str(node.get("Relation Name", "")).startswith("event"):
+                rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                read += rows * node["Actual Loops"]
+    engine.dispose()
+    return read
+
+
+OF_FEW = {
+    "events of a run": 20,
+    "count of events of a run by day": 20,
+    "events of a flow's runs in a day": 300,
+    "events of a flow's runs in a month": 300,
+    "late runs of a flow in a month, as events": 300,
+    "count of events of a flow's runs by day": 300,
+}
+"""How many rows of ten thousand events, of which a run has five and a flow a hundred, a question may read."""
+
+
+@pytest.mark.parametrize("name", OF_FEW)
+def test_postgresql_reads_little_of_the_log_for_few_matches(postgres_database: str, name: str) -> None:
+    """Whatever the slices, and however the planner takes tables that are as small as these."""
+    assert 0 < rows_read(postgres_database, listing(name)) <= OF_FEW[name]
+
+
 def called(endpoint: Endpoint[Any], body: dict[str, Any], **path: Any) -> Callable[[Store], Any]:
     """A call of the API."""
     return lambda store: LocalClient(store).call(endpoint, body=msgspec.convert(body, endpoint.body), **path)

@@ -1,13 +1,14 @@
 """Filters of events as SQL; `headrace.server.events.matching` says the same of events just written.
 
-Ids of related resources are looked up in their index; what asks for more than an id looks at the labels themselves.
+SQLite looks ids of related resources up in their index; what asks for more than an id looks at the labels themselves.
+On PostgreSQL each row is tested by its labels, and `headrace.server.events.finding` sees to it that they are few.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, func, literal, not_, or_, select, true
+from sqlalchemy import ColumnElement, Text, and_, case, cast, exists, false, func, literal, not_, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -19,16 +20,18 @@ from headrace.schemas.events import (
     EventRelatedFilter,
     LabelPatterns,
 )
-from headrace.server.events.log import RESOURCE_ID, RESOURCE_ROLE
+from headrace.server.events.log import RESOURCE_ID, RESOURCE_ROLE, THROUGH_RUNS
 from headrace.server.events.matching import several, several_patterns
 from headrace.server.store import condition
 from headrace.server.store.filters import begins_with, begins_with_any
-from headrace.server.store.json_functions import member
+from headrace.server.store.json_functions import contains, member
 from headrace.server.store.long_lists import among
 from headrace.server.store.tables import EVENT, EVENT_RELATED
 from headrace.server.store.text_functions import ESCAPE, like, words_of
 
 MOST_VALUES = 300
+_SHORT = 10
+"""So many ids are looked for one after the other before it is quicker to take the related resources apart."""
 Condition = ColumnElement[bool]
 Column = ColumnElement[Any]
 
@@ -128,11 +131,34 @@ def _fits(value: Column, pattern: str) -> Condition:
     return text_fits(value, literal(pattern.replace("[", "[[]")), literal(for_postgresql))
 
 
+class Sought(NamedTuple):
+    """The ids by which a part of a filter finds events, and whether also those that are about these resources."""
+
+    ids: Sequence[str]
+    own: bool
+
+
+def sought(chosen: EventFilter) -> list[Sought]:
+    """The parts of a filter that name related resources: each finds no event that is not related to one of its ids."""
+    found = [Sought(one.id, True) for one in several(chosen.any_resource) if one.id is not None]
+    related = ((one, _related_ids(one)) for one in several(chosen.related))
+    return found + [Sought(ids, False) for _, ids in related if ids is not None]
+
+
+def through_runs(ids: Sequence[str]) -> list[str]:
+    """Those of the ids under which the index has not all events: see `THROUGH_RUNS`."""
+    return [id for id in ids if id.startswith(THROUGH_RUNS)]
+
+
+def _related_ids(chosen: EventRelatedFilter) -> Sequence[str] | None:
+    if chosen.resources_in_roles is None:
+        return chosen.id
+    return [id for id, _ in chosen.resources_in_roles if chosen.id is None or id in chosen.id]
+
+
 def _related(chosen: EventRelatedFilter, whole: EventFilter, dialect: str) -> Condition:
-    ids = chosen.id
-    if chosen.resources_in_roles is not None:
-        ids = [id for id, _ in chosen.resources_in_roles if ids is None or id in ids]
-    parts = [] if ids is None else [_in_index(ids, whole)]
+    ids = _related_ids(chosen)
+    parts = [] if ids is None else [_is_related(ids, whole, dialect)]
     if chosen.role is None and chosen.labels is None and chosen.resources_in_roles is None:
         return and_(true(), *parts)
     labels = _each_related(dialect)
@@ -144,16 +170,25 @@ def _related(chosen: EventRelatedFilter, whole: EventFilter, dialect: str) -> Co
         same.append(among(role, chosen.role))
     if chosen.resources_in_roles is not None:
         same.append(or_(literal(0) == 1, *(and_(id == one, role == part) for one, part in chosen.resources_in_roles)))
-    return and_(*parts, exists(select(1).select_from(labels.table).where(*same).correlate(EVENT)))
+    return and_(*parts, _has_related(labels, same))
 
 
 def _any_resource(chosen: EventAnyResourceFilter, whole: EventFilter, dialect: str) -> Condition:
     own = and_(true(), *_resource(chosen, EVENT.c.resource_id, EVENT.c.resource))
     if chosen.id_prefix is None and chosen.labels is None:
-        return own if chosen.id is None else or_(own, _in_index(chosen.id, whole))
+        return own if chosen.id is None else or_(own, _is_related(chosen.id, whole, dialect))
     labels = _each_related(dialect)
-    of_related = _resource(chosen, member(labels, RESOURCE_ID), labels)
-    return or_(own, exists(select(1).select_from(labels.table).where(*of_related).correlate(EVENT)))
+    return or_(own, _has_related(labels, list(_resource(chosen, member(labels, RESOURCE_ID), labels))))
+
+
+def _is_related(ids: Sequence[str], whole: EventFilter, dialect: str) -> Condition:
+    """Whether an event is related to one of the resources."""
+    if dialect == "sqlite":
+        return _in_index(ids, whole)
+    if len(ids) <= _SHORT:
+        return or_(false(), *(contains(EVENT.c.related, [{RESOURCE_ID: id}]) for id in ids))
+    labels = _each_related(dialect)
+    return _has_related(labels, [among(member(labels, RESOURCE_ID), ids)])
 
 
 def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
@@ -166,22 +201,25 @@ def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
     direct = select(index.c.event_id).where(
         among(index.c.resource_id, ids), index.c.occurred >= since, index.c.occurred <= until
     )
+    of_runs = through_runs(ids)
+    if not of_runs:
+        return EVENT.c.id.in_(direct)
     runs = (
         select(about.c.resource_id)
         .join(index, and_(index.c.event_id == about.c.id, index.c.occurred == about.c.occurred))
-        .where(among(index.c.resource_id, ids), begins_with(about.c.resource_id, "prefect.flow-run."))
+        .where(among(index.c.resource_id, of_runs), begins_with(about.c.resource_id, "prefect.flow-run."))
     )
     through = select(inside.c.event_id).where(
         inside.c.role == "flow-run", inside.c.resource_id.in_(runs), inside.c.occurred >= since
     )
-    said = or_(literal(0) == 1, *(like(cast(EVENT.c.related, Text), f'"{id}"') for id in ids))
+    said = or_(false(), *(like(cast(EVENT.c.related, Text), f'"{id}"') for id in of_runs))
     through = through.where(inside.c.occurred <= until)
-    return or_(EVENT.c.id.in_(_once(direct)), and_(EVENT.c.id.in_(_once(through)), said))
+    return or_(EVENT.c.id.in_(direct), and_(EVENT.c.id.in_(through), said))
 
 
-def _once(ids: Select[Any]) -> Select[Any]:
-    """Ids that PostgreSQL is to look up once, and not again for each slice of the log."""
-    return select(ids.cte().prefix_with("MATERIALIZED", dialect="postgresql"))
+def _has_related(labels: Column, same: Sequence[Condition]) -> Condition:
+    """Whether one of the related resources of an event, `labels`, fits all conditions."""
+    return exists(select(1).select_from(labels.table).where(*same).correlate(EVENT))
 
 
 def _each_related(dialect: str) -> Any:

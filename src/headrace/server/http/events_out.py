@@ -13,13 +13,13 @@ from uuid import UUID
 
 from msgspec import Struct, field
 from msgspec.structs import replace
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Select, select, tuple_
 from starlette.websockets import WebSocket
 
 from headrace.exceptions import ValidationFailed
 from headrace.schemas.events import EventFilter, EventOccurredFilter, ReceivedEvent
 from headrace.server.events.cursors import Place
-from headrace.server.events.filtering import conditions
+from headrace.server.events.finding import found
 from headrace.server.events.matching import bounded, matches
 from headrace.server.http.event_feed import EventFeed, Listener, frame_of
 from headrace.server.http.sockets import (
@@ -43,7 +43,6 @@ from headrace.settings import Settings
 from headrace.settings.server import ServerEventsSettings
 
 FILTER_BYTES = 1 << 20
-_IN_ORDER = (EVENT.c.occurred, EVENT.c.seq)
 
 
 class Wanted(Struct):
@@ -131,9 +130,18 @@ def past(tx: Tx, chosen: EventFilter, last: tuple[object, int] | None, size: int
         last: behind what the page begins, as the page before says; None for the first.
         size: how many events it has.
     """
-    found = select(EVENT).where(*conditions(chosen, tx.dialect)).order_by(*_IN_ORDER).limit(size)
-    if last is not None:
-        found = found.where(tuple_(*_IN_ORDER) > tuple_(*last, types=[column.type for column in _IN_ORDER]))
-    rows = tx.execute(found).all()
+
+    def page(log: FromClause) -> Select[Any]:
+        page = select(*(log.c[column.name] for column in EVENT.c)).limit(size)
+        if last is None:
+            return page
+        columns = _in_order(log.c)
+        return page.where(tuple_(*columns) > tuple_(*last, types=[column.type for column in columns]))
+
+    rows = found(tx, chosen, page, _in_order)
     events = listed(rows, lambda row: ((row.xid, row.seq), read_event_row(row)), "event")
     return Past(events, (rows[-1].occurred, rows[-1].seq) if len(rows) == size else None)
+
+
+def _in_order(columns: Any) -> tuple[ColumnElement[Any], ...]:
+    return columns.occurred, columns.seq

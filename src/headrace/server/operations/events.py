@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, or_, select
 
 from headrace.exceptions import Forbidden, ValidationFailed
 from headrace.schemas.events import (
@@ -32,16 +32,16 @@ from headrace.schemas.events import (
 )
 from headrace.schemas.recording import RefusedRecord, TaskRunRecord
 from headrace.schemas.states import State
-from headrace.server.events.filtering import conditions
+from headrace.server.events.finding import Order, found, found_if_few, walked
 from headrace.server.events.log import RESOURCE_ID, RESOURCE_NAME, RESOURCE_ROLE, append
 from headrace.server.events.matching import bounded
-from headrace.server.operations.paging import count_of, listed
+from headrace.server.operations.paging import listed
 from headrace.server.operations.pool_scope import is_any_elsewhere
 from headrace.server.operations.recording import in_parts, write_task_runs
 from headrace.server.operations.registry import Refusal, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.store.json_functions import member
-from headrace.server.store.tables import EVENT, FLOW_RUN, TASK_RUN
+from headrace.server.store.tables import FLOW_RUN, TASK_RUN
 from headrace.server.store.tables.types import aware
 from headrace.server.store.time_functions import elapsed, moment
 from headrace.server.store.transaction import Tx
@@ -217,7 +217,7 @@ class _Place(Struct, kw_only=True):
     seq: int
 
 
-_COLUMNS = [EVENT.c.seq, *(EVENT.c[name] for name in ReceivedEvent.__struct_fields__)]
+_COLUMNS = ("seq", *ReceivedEvent.__struct_fields__)
 _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(_Place).decode
 
 
@@ -225,8 +225,13 @@ _encode, _decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(_Place).d
 def read_events(tx: Tx, body: ReadEvents) -> EventPage:
     """The events a filter finds, page by page."""
     chosen = bounded(body.filter, tx.now)
-    total = count_of(tx, select(EVENT.c.seq).where(*_chosen(tx, chosen)))
-    return _page(tx, chosen, body.limit, total)
+    distinct, order, in_all = _is_distinct(chosen), _order(chosen), func.count().over().label("total")
+    few = found_if_few(tx, chosen, lambda log: _page_of(log, body.limit).add_columns(in_all), order, distinct=distinct)
+    if few is not None:
+        return _page(tx, chosen, body.limit, few[0].total if few else 0, few)
+    [count] = walked(tx, chosen, lambda log: select(func.count()).select_from(log), distinct=distinct)
+    rows = walked(tx, chosen, lambda log: _page_of(log, body.limit), order, distinct=distinct)
+    return _page(tx, chosen, body.limit, int(count[0]), rows)
 
 
 @implements(READ_EVENTS_PAGE, access="events:read")
@@ -236,35 +241,38 @@ def read_events_page(tx: Tx, page_token: str) -> EventPage:
         place = _decode(urlsafe_b64decode(page_token))
     except ValueError:  # of base64, of JSON, of the struct
         raise Forbidden("Forbidden") from None
-    here = (EVENT.c.occurred, EVENT.c.seq)
-    after = _behind(here, (place.occurred, place.seq), down=place.filter.order is EventOrder.DESC)
-    return _page(tx, place.filter, min(max(place.limit, 0), 50), place.total, after)
+    chosen, limit = place.filter, min(max(place.limit, 0), 50)
+    down = chosen.order is EventOrder.DESC
+
+    def page(log: FromClause) -> Select[Any]:
+        return _page_of(log, limit).where(_behind((log.c.occurred, log.c.seq), (place.occurred, place.seq), down=down))
+
+    return _page(tx, chosen, limit, place.total, found(tx, chosen, page, _order(chosen), distinct=_is_distinct(chosen)))
+
+
+def _is_distinct(chosen: EventFilter) -> bool:
+    return chosen.resource is not None and chosen.resource.distinct
+
+
+def _order(chosen: EventFilter) -> Order:
+    if chosen.order is EventOrder.DESC:
+        return lambda columns: (columns.occurred.desc(), columns.seq.desc())
+    return lambda columns: (columns.occurred, columns.seq)
+
+
+def _page_of(log: FromClause, limit: int) -> Select[Any]:
+    """A select of the rows of a page, and one more."""
+    return select(*(log.c[name] for name in _COLUMNS)).limit(limit + 1)
 
 
 def _behind(columns: Sequence[ColumnElement[Any]], values: Sequence[Any], *, down: bool) -> ColumnElement[bool]:
     (first, second), (one, two) = columns, values
     if down:
-        return or_(first < one, and_(first == one, second < two))
-    return or_(first > one, and_(first == one, second > two))
+        return and_(first <= one, or_(first < one, second < two))  # so that what is newer is not even looked at
+    return and_(first >= one, or_(first > one, second > two))
 
 
-def _chosen(tx: Tx, chosen: EventFilter) -> list[ColumnElement[bool]]:
-    found = conditions(chosen, tx.dialect)
-    if chosen.resource is None or not chosen.resource.distinct:
-        return found
-    place = func.row_number().over(
-        partition_by=EVENT.c.resource_id, order_by=(EVENT.c.occurred.desc(), EVENT.c.seq.desc())
-    )
-    newest = select(EVENT.c.occurred, EVENT.c.seq, place.label("place")).where(*found).subquery()
-    chosen_rows = select(newest.c.occurred, newest.c.seq).where(newest.c.place == 1)
-    return [*found[:2], tuple_(EVENT.c.occurred, EVENT.c.seq).in_(chosen_rows)]  # by the slices of the time asked for
-
-
-def _page(tx: Tx, chosen: EventFilter, limit: int, total: int, *after: ColumnElement[bool]) -> EventPage:
-    columns = (EVENT.c.occurred, EVENT.c.seq)
-    down = chosen.order is EventOrder.DESC
-    statement = select(*_COLUMNS).where(*_chosen(tx, chosen), *after).limit(limit + 1)
-    rows = tx.execute(statement.order_by(*(column.desc() if down else column.asc() for column in columns))).all()
+def _page(tx: Tx, chosen: EventFilter, limit: int, total: int, rows: Sequence[Row[Any]]) -> EventPage:
     events = listed(rows[:limit], read_event_row, "event")
     next_page = None
     if limit and len(rows) > limit:
@@ -297,17 +305,21 @@ def count_events(tx: Tx, countable: Countable, body: CountEvents) -> list[EventC
             return _counted_by_time(tx, chosen, unit, interval)
         except OverflowError:
             raise ValidationFailed("Such stretches lead out of the calendar. Give shorter ones.") from None
-    column = EVENT.c.event if countable is Countable.event else EVENT.c.resource_id
-    label = column if countable is Countable.event else func.max(member(EVENT.c.resource, RESOURCE_NAME))
-    counted = select(
-        func.count().label("count"),
-        func.max(EVENT.c.occurred).label("end_time"),
-        func.coalesce(label, column).label("label"),
-        func.min(EVENT.c.occurred).label("start_time"),
-        column.label("value"),
-    ).where(*_chosen(tx, chosen))
-    counted = counted.group_by(column).order_by(func.count().desc(), func.coalesce(label, column), column)
-    return listed(tx.execute(counted), lambda row: msgspec.convert(values_of(row), EventCount), "count of events")
+
+    def counted(log: FromClause) -> Select[Any]:
+        column = log.c.event if countable is Countable.event else log.c.resource_id
+        label = column if countable is Countable.event else func.max(member(log.c.resource, RESOURCE_NAME))
+        return select(
+            func.count().label("count"),
+            func.max(log.c.occurred).label("end_time"),
+            func.coalesce(label, column).label("label"),
+            func.min(log.c.occurred).label("start_time"),
+            column.label("value"),
+        ).group_by(column)
+
+    rows = found(tx, chosen, counted, distinct=_is_distinct(chosen))
+    counts = listed(rows, lambda row: msgspec.convert(values_of(row), EventCount), "count of events")
+    return sorted(counts, key=lambda one: (-one.count, one.label, one.value))
 
 
 def _counted_by_time(tx: Tx, chosen: EventFilter, unit: TimeUnit, interval: float) -> list[EventCount]:
@@ -327,9 +339,12 @@ def _counted_by_time(tx: Tx, chosen: EventFilter, unit: TimeUnit, interval: floa
             f"reduce the time range to produce {MOST_STRETCHES} buckets or fewer."
         )
     narrowed = replace(chosen, occurred=EventOccurredFilter(since=since, until=until))
-    place = (elapsed(moment(start), EVENT.c.occurred) // (step // _MICROSECOND)).label("place")
-    rows: Any = tx.execute(select(place, func.count()).where(*_chosen(tx, narrowed)).group_by(place))
-    counts = {int(index): count for index, count in rows}
+
+    def counted(log: FromClause) -> Select[Any]:
+        place: Any = (elapsed(moment(start), log.c.occurred) // (step // _MICROSECOND)).label("place")
+        return select(place, func.count().label("number_in_it")).group_by(place)
+
+    counts = {int(row.place): row.number_in_it for row in found(tx, narrowed, counted, distinct=_is_distinct(chosen))}
     return [
         EventCount(
             count=counts.get(index, 0),

@@ -46,6 +46,18 @@ class json_text(FunctionElement[str]):
     name = "json_text"
 
 
+class json_contains(Condition):
+    """Whether a JSON value has all that another one has; on PostgreSQL alone: `json_contains(column, part)`."""
+
+    inherit_cache = True
+    name = "json_contains"
+
+
+def contains(column: ColumnElement[Any], part: Any) -> ColumnElement[bool]:
+    """Whether a JSON value has all that `part` has: of an object its members, of an array its elements; PostgreSQL."""
+    return json_contains(column, literal(part, Json()))
+
+
 def holds_all(column: ColumnElement[Any], texts: Sequence[str]) -> ColumnElement[bool]:
     """Whether a JSON array has all of `texts` among its elements."""
     return and_(
@@ -103,8 +115,9 @@ def _may_postgresql(element: json_may_hold, compiler: SQLCompiler, **options: An
     return "true"
 
 
+@compiles(json_contains, "postgresql")
 @compiles(json_holds_all, "postgresql")
-def _all_postgresql(element: json_holds_all, compiler: SQLCompiler, **options: Any) -> str:
+def _all_postgresql(element: FunctionElement[bool], compiler: SQLCompiler, **options: Any) -> str:
     column, texts = _two(element, compiler, **options)
     return f"({column} @> {texts})"
 
