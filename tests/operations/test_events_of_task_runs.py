@@ -212,6 +212,12 @@ def test_they_are_found_by_what_their_flow_run_belongs_to(
         chosen = {"id": [id]}
         found = [_read(api, related=chosen), _read(api, any_resource=chosen)]
         assert found == ([_read(api)] * 2 if id == "prefect.tag.nightly" else [expected] * 2), id
+    flow = {"id": [id for id in named if id.startswith("prefect.flow.")]}
+    last = {"name": ["prefect.task-run.Completed", "other"]}
+    for names in ({"prefix": ["pre"]}, {"prefix": ["other", "prefect.task-run.Comp"]}, last):
+        found = [event.event for event in _read(api, related=flow, event=names)]
+        assert found.count("prefect.task-run.Completed") == 1, names
+    assert len(_read(api, related=flow, event={"prefix": ["prefect.flow-run."]})) == 1
 
 
 def test_a_page_of_them_is_read_by_two_statements(api: LocalClient, store: Store, run_id: UUID) -> None:

@@ -20,7 +20,7 @@ from headrace.schemas.events import (
     EventRelatedFilter,
     LabelPatterns,
 )
-from headrace.server.events.log import RESOURCE_ID, RESOURCE_ROLE, THROUGH_RUNS
+from headrace.server.events.log import INSIDE, RESOURCE_ID, RESOURCE_ROLE, THROUGH_RUNS
 from headrace.server.events.matching import several, several_patterns
 from headrace.server.store import condition
 from headrace.server.store.filters import begins_with, begins_with_any
@@ -145,9 +145,19 @@ def sought(chosen: EventFilter) -> list[Sought]:
     return found + [Sought(ids, False) for _, ids in related if ids is not None]
 
 
-def through_runs(ids: Sequence[str]) -> list[str]:
-    """Those of the ids under which the index has not all events: see `THROUGH_RUNS`."""
-    return [id for id in ids if id.startswith(THROUGH_RUNS)]
+def through_runs(ids: Sequence[str], chosen: EventFilter) -> list[str]:
+    """Those of the ids under which the index has not all events that a filter may find: see `THROUGH_RUNS`."""
+    return [id for id in ids if id.startswith(THROUGH_RUNS)] if _may_be_inside(chosen.event) else []
+
+
+def _may_be_inside(chosen: EventNameFilter | None) -> bool:
+    """Whether a filter may find events that happened inside a flow run, by what they are called."""
+    if chosen is None:
+        return True
+    named = chosen.name is None or any(name.startswith(INSIDE) for name in chosen.name)
+    return named and (
+        chosen.prefix is None or any(one.startswith(INSIDE) or INSIDE.startswith(one) for one in chosen.prefix)
+    )
 
 
 def _related_ids(chosen: EventRelatedFilter) -> Sequence[str] | None:
@@ -201,7 +211,7 @@ def _in_index(ids: Sequence[str], whole: EventFilter) -> Condition:
     direct = select(index.c.event_id).where(
         among(index.c.resource_id, ids), index.c.occurred >= since, index.c.occurred <= until
     )
-    of_runs = through_runs(ids)
+    of_runs = through_runs(ids, whole)
     if not of_runs:
         return EVENT.c.id.in_(direct)
     runs = (

@@ -117,7 +117,7 @@ def _looked_up(part: Sought, chosen: EventFilter) -> tuple[ColumnElement[bool], 
     steps = [_at_most(select(*_KEY).where(names, *within(EVENT_RELATED)), "direct")]
     if part.own:
         steps.append(_at_most(select(EVENT.c.id.label("event_id"), EVENT.c.occurred).where(own, *within(EVENT)), "own"))
-    of_runs = through_runs(part.ids)
+    of_runs = through_runs(part.ids, chosen)
     if of_runs:
         steps += _through(of_runs, within, _all_few(steps))
     few = _all_few(steps)
@@ -163,7 +163,7 @@ def _narrowed(tx: Tx, chosen: EventFilter) -> EventFilter:
     """A filter within the moments between which the index names events, where it names them all."""
     within = _within(chosen)
     for part in sought(chosen):
-        if through_runs(part.ids):
+        if through_runs(part.ids, chosen):
             continue
         tables = [EVENT_RELATED, EVENT] if part.own else [EVENT_RELATED]
         ends = [
