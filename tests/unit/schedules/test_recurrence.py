@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 from dateutil.rrule import rrulestr
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from headrace.schedules.recurrence import BUDGET, TooCostly, parse
@@ -60,6 +60,10 @@ def test_rules_name_the_times_that_dateutil_finds(rule: str, begin: datetime, la
     text = f"DTSTART:{begin:%Y%m%dT%H%M%S}\nRRULE:{rule}"
     start = begin + timedelta(days=later)
     end = start + timedelta(days=days)
+    try:
+        found = list(islice(parse(text).times(start, end), 50))
+    except TooCostly:  # of every second, say, one in a year: dateutil would take minutes
+        reject()
     expected = []
     with patch.object(datetime_module, "MAXYEAR", 2027), suppress(ValueError):  # else dateutil searches for ever
         for moment in rrulestr(text):  # a ValueError is its own refusal of rules that can never come true
@@ -68,7 +72,7 @@ def test_rules_name_the_times_that_dateutil_finds(rule: str, begin: datetime, la
             if moment >= start:
                 expected.append(moment)
 
-    assert list(islice(parse(text).times(start, end), 50)) == expected
+    assert found == expected
 
 
 def test_dates_are_added_and_left_out() -> None:
