@@ -16,6 +16,7 @@ from headrace.server.store.transaction import Store, Tx
 _ADD = Prepared(FLOW.insert())
 _OF_NAME = Prepared(select(FLOW).where(FLOW.c.name == bindparam("wanted")))
 _RENAME = Prepared(update(FLOW).where(FLOW.c.name == bindparam("old")).values(name=bindparam("new")))
+_ALL_NAMES = Prepared(select(FLOW.c.name))
 _NAMES = Prepared(select(FLOW.c.name).order_by(FLOW.c.name).limit(2))
 
 
@@ -58,6 +59,13 @@ def test_several_rows_and_none(store: Store) -> None:
 
     store.write(job)
     assert names(store) == ["a", "b", "c"]
+
+
+def test_more_at_once_than_a_socket_holds(store: Store) -> None:
+    """Six hundred rows of a long text each, and then their lengths."""
+    long = "x" * 30_000
+    store.write(lambda tx: tx.send(_ADD, [flow(tx, f"{number}{long}") for number in range(600)]))
+    assert store.read(lambda tx: [len(row.name) >= 30_001 for row in tx.execute(_ALL_NAMES)]) == [True] * 600
 
 
 def test_the_rows_a_change_concerned_are_counted(store: Store) -> None:
