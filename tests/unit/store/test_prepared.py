@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from headrace._internal.ids import uuid7
@@ -104,6 +104,25 @@ def test_g13_what_was_sent_fails_at_the_latest_with_the_commit(store: Store) -> 
             store.write(job)
     store.write(lambda tx: tx.send(_ADD, flow(tx, "c")))
     assert names(store) == ["c"]
+
+
+def test_g13_what_could_not_be_prepared_takes_no_name_of_another(store: Store) -> None:
+    """After an error, statements that are new to the connection are prepared as before."""
+    for number in range(4):
+        with pytest.raises(IntegrityError):
+            store.write(lambda tx: tx.send(_ADD, flow(tx, None)))
+        fresh = Prepared(select(FLOW.c.id, literal(number)).where(FLOW.c.name == bindparam("wanted")))
+        other = Prepared(select(FLOW.c.id, literal(-number)).where(FLOW.c.name == bindparam("wanted")))
+        wrong = Prepared(FLOW.insert().values(tags=bindparam("one"), name=bindparam("two")))
+
+        def failing(tx: Tx, wrong: Prepared = wrong, other: Prepared = other) -> None:
+            tx.send(wrong, {"one": [], "two": None})
+            tx.execute(other, {"wanted": "a"})
+
+        with pytest.raises(IntegrityError):
+            store.write(failing)
+        store.write(lambda tx, fresh=fresh: tx.execute(fresh, {"wanted": "a"}))  # type: ignore[misc]
+        store.write(lambda tx, other=other: tx.execute(other, {"wanted": "a"}))  # type: ignore[misc]
 
 
 def test_g13_a_value_that_does_not_fit_is_the_callers(store: Store) -> None:

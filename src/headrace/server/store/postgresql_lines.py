@@ -12,6 +12,7 @@ import select
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -94,6 +95,7 @@ class Line:
         self._adapter = Transformer(driver)
         self._waiting: list[_Sent] = []
         self._names: dict[str, bytes] = {}
+        self._numbers = count()  # no name is given twice, also when its statement could not be prepared
         self._poll = select.poll()
         self._poll.register(self._pgconn.socket, select.POLLIN)
 
@@ -188,7 +190,7 @@ class Line:
             return False
         new = name is None
         if name is None:
-            name = self._names[sql] = b"headrace_%d" % len(self._names)
+            name = self._names[sql] = b"headrace_%d" % next(self._numbers)
             pgconn.send_prepare(name, sql.encode())
         # as texts of unknown types, which the casts in the statement name: it is prepared once, whatever is None
         pgconn.send_query_prepared(name, values)
