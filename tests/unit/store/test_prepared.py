@@ -113,10 +113,10 @@ def test_g13_what_could_not_be_prepared_takes_no_name_of_another(store: Store) -
             store.write(lambda tx: tx.send(_ADD, flow(tx, None)))
         fresh = Prepared(select(FLOW.c.id, literal(number)).where(FLOW.c.name == bindparam("wanted")))
         other = Prepared(select(FLOW.c.id, literal(-number)).where(FLOW.c.name == bindparam("wanted")))
-        wrong = Prepared(FLOW.insert().values(tags=bindparam("one"), name=bindparam("two")))
+        wrong = Prepared(FLOW.insert().values(id=bindparam("zero"), tags=bindparam("one"), name=bindparam("two")))
 
         def failing(tx: Tx, wrong: Prepared = wrong, other: Prepared = other) -> None:
-            tx.send(wrong, {"one": [], "two": None})
+            tx.send(wrong, {"zero": uuid7(), "one": [], "two": None})
             tx.execute(other, {"wanted": "a"})
 
         with pytest.raises(IntegrityError):
