@@ -4,7 +4,7 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: demo test slow lint types contracts docs bench clean
+.PHONY: demo test slow browser lint types contracts docs bench clean
 
 demo: $(UV)            ## deploy, schedule and run a real pipeline on real data, and watch it
 	$(RUN) --group demo python examples/flights/demo.py
@@ -14,6 +14,10 @@ test: $(UV)            ## the default tests, on SQLite and on PostgreSQL
 
 slow: $(UV)            ## kill torture and other slow suites
 	$(RUN) pytest -q -m slow
+
+browser:               ## the Chromium that one of the slow tests visits a hostile page with, from Debian's packages
+	command -v chromium >/dev/null || \
+	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium)
 
 lint: $(UV)
 	$(RUN) ruff check .

@@ -1,5 +1,6 @@
 """A real headrace on this machine: server, workers and flows, each a process that can be killed."""
 
+import base64
 import contextlib
 import json
 import os
@@ -45,6 +46,8 @@ class Installation:
         self.processes: list[subprocess.Popen[bytes]] = []
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("HEADRACE_", "PREFECT_"))}
         self.environment = kept | SETTINGS | {"HEADRACE_HOME": str(home)}
+        self.database = f"sqlite:///{home / 'headrace.db'}"
+        """Where its server keeps what it knows; set it before the server is started."""
 
     def start(self, *command: str, name: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own; its output goes to a file named for it in the home."""
@@ -98,7 +101,10 @@ class Installation:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API, without any of headrace's code."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
+        headers = {"Content-Type": "application/json"}
+        if login := self.environment.get("HEADRACE_API_AUTH_STRING"):
+            headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=10) as answer:
             text = answer.read()
             return json.loads(text) if text else None

@@ -33,7 +33,7 @@ def handle(store: Store, limit: int = 100) -> list[str]:
 
 
 def handled(store: Store, number: int, limit: int = 100) -> list[str]:
-    """The next events, once there are so many: PostgreSQL's readers wait for every database of their server."""
+    """The next events, once there are so many: readers wait for what is open beside them."""
     found: list[str] = []
     for _ in range(600):
         found += handle(store, limit)

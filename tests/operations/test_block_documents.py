@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from headrace._internal.clock import ManualClock
 from headrace._internal.ids import uuid7
@@ -35,6 +35,7 @@ from headrace.schemas.block_filters import (
     BlockTypeFilter,
     CapabilitiesAll,
 )
+from headrace.schemas.block_schemas import DELETE_BLOCK_SCHEMA, BlockSchema
 from headrace.schemas.filters import IsEqual, NameMatch, StringIn
 from headrace.server.operations.block_reading import DEEPEST, Unreadable
 from headrace.server.store.tables import BLOCK_DOCUMENT
@@ -99,6 +100,28 @@ def test_g16_of_equal_names_at_once_one_is_taken(api: LocalClient) -> None:
         outcomes = list(pool.map(attempt, range(8)))
 
     assert sorted(outcomes) == ["made"] + ["taken"] * 7
+
+
+def test_g16_a_block_never_outlives_its_schema(api: LocalClient, store: Store) -> None:
+    """Whoever stores a block while its schema is deleted stores it before, and it goes too, or is told so."""
+    left = select(func.count()).select_from(BLOCK_DOCUMENT)
+    for number in range(15):
+        schema = make_schema(api, f"kind-{number}")
+
+        def stored(place: int, schema: BlockSchema = schema) -> str:
+            try:
+                make_block(api, schema, f"block-{place}")
+            except ValidationFailed:
+                return "refused"
+            return "made"
+
+        with ThreadPoolExecutor(4) as pool:
+            blocks = [pool.submit(stored, place) for place in range(3)]
+            gone = pool.submit(api.call, DELETE_BLOCK_SCHEMA, id=schema.id)
+            assert {block.result() for block in blocks} <= {"made", "refused"}
+            gone.result()
+
+        assert store.read(lambda tx: tx.execute(left).scalar_one()) == 0
 
 
 @pytest.mark.parametrize("name", [None, "", "Mine", "my_block", "my block", "a/b"])

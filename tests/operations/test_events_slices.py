@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from headrace._internal.clock import ManualClock
 from headrace.server.events.log import append
-from headrace.server.services import event_retention
+from headrace.server.services import event_retention, vacuum
 from headrace.server.store import open_store, slices
 from headrace.server.store.transaction import Store
 from headrace.settings import Settings, get_settings
@@ -146,7 +146,7 @@ def test_events_older_than_all_slices_are_deleted_in_pieces(
     log: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes late lies in no slice, and goes with the next turn; what is young enough stays."""
-    monkeypatch.setattr(event_retention, "AT_ONCE", 2)
+    monkeypatch.setattr(vacuum, "AT_ONCE", 2)
     write(log, -300, -20, -10, -8, -6.5, 0)
 
     assert turn(log) == 4

@@ -8,7 +8,8 @@ import pytest
 
 from headrace.client.local import LocalClient
 from headrace.schemas.flow_runs import COUNT_FLOW_RUNS, READ_FLOW_RUNS, CountFlowRuns, FlowRun, ReadFlowRuns
-from headrace.server.operations import lookups
+from headrace.server.operations import lookups, paging
+from headrace.server.store import composed
 from tests.operations.runs_world import at, in_state, make_flow, make_run, scheduled
 
 STATES: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -35,7 +36,9 @@ def test_a_page_is_the_same_however_it_is_found(
     api: LocalClient, name: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A filter by states, alone and for one flow, in each order, page by page and counted."""
-    monkeypatch.setattr(lookups, "FEW", few)
+    for module in (lookups, paging):
+        monkeypatch.setattr(module, "FEW", few)
+    monkeypatch.setattr(composed, "_KEPT", {})
     flows = [make_flow(api, name) for name in "ab"]
     kinds = [in_state("RUNNING"), scheduled(at(hours=1)), in_state("COMPLETED"), in_state("PENDING")]
     made = [make_run(api, flow, f"{place % 3}", kind) for place, flow, kind in product(range(2), flows, kinds)]

@@ -207,7 +207,7 @@ def test_runs_without_tags_cost_no_statement(api: LocalClient, store: Store) -> 
     finally:
         event.remove(Engine, "before_cursor_execute", note)
 
-    assert any("task_run_state" in statement for statement in sent)
+    assert any("flow" in statement for statement in sent)
     assert not [statement for statement in sent if "_run_tag" in statement]
 
 

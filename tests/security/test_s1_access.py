@@ -43,7 +43,7 @@ def level_of(operation: Operation) -> str:
     if (said := EXCEPTIONS.get((method, path))) is not None:
         return said
     reads = method == "GET" or (method == "POST" and READING & set(path.rsplit("/", 1)[1].split(":")))
-    if path.startswith("/api_keys") or (path.startswith("/admin") and not reads):
+    if path.startswith(("/api_keys", "/audit")) or (path.startswith("/admin") and not reads):
         return "admin"
     return "read" if reads else "write"
 
@@ -125,9 +125,9 @@ def test_s1_permissions_follow_the_table() -> None:
         fits = {
             "anonymous": area == "none" and level == "read",
             "none": area == "none",
-            "read": level == "read" and area not in ("none", "keys"),
+            "read": level == "read" and area not in ("none", "keys", "audit"),
             "write": level == "write" and area not in ("none", "keys", "admin"),
-            "admin": area == "keys" or operation.access == "admin:write",
+            "admin": area in ("keys", "audit") or operation.access == "admin:write",
         }
         if not fits[wanted]:
             declared[endpoint.method, endpoint.path] = (operation.access, wanted)

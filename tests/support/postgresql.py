@@ -76,4 +76,8 @@ def empty(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         names = [sql.Identifier(name) for (name,) in connection.execute(query)]
         # DELETE, not TRUNCATE: on tables as small as a test's it is ten times as fast
-        connection.execute(sql.SQL("; ").join(sql.SQL("DELETE FROM {}").format(name) for name in names))
+        deletions = [sql.SQL("DELETE FROM {}").format(name) for name in names]
+        if connection.execute("SELECT 1 FROM audit LIMIT 1").fetchone():  # which refuses it otherwise
+            disable, enable = (sql.SQL(f"ALTER TABLE audit {word} TRIGGER USER") for word in ("DISABLE", "ENABLE"))
+            deletions = [disable, *deletions, enable]
+        connection.execute(sql.SQL("; ").join(deletions))

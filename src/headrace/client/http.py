@@ -23,7 +23,7 @@ from headrace.client.client import Client
 from headrace.client.errors import error_of
 from headrace.exceptions import ApiError, ApiUnreachable
 from headrace.schemas.endpoint import WIRE_NAMES, Endpoint
-from headrace.settings import Settings
+from headrace.settings import Secret, Settings
 
 ResultT = TypeVar("ResultT")
 API_VERSION = "0.8.4"
@@ -147,6 +147,10 @@ class HttpClient(Client):
             self._pool.close()
 
 
+RUN_KEY = "HEADRACE__RUN_KEY"
+"""The variable in which a worker gives the process of a run the login that is the run's own.  # S5"""
+
+
 def _headers(settings: Settings) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
@@ -154,7 +158,10 @@ def _headers(settings: Settings) -> dict[str, str]:
         "user-agent": f"headrace/{version()}",
         "x-prefect-api-version": API_VERSION,
     }
-    if settings.api.auth_string:
+    if run_key := os.environ.get(RUN_KEY):
+        secret = Secret(run_key)  # known as one from here on, so that no log shows it  # S12
+        headers["authorization"] = "Bearer " + secret.get_secret_value()
+    elif settings.api.auth_string:
         login = settings.api.auth_string.get_secret_value().encode()
         headers["authorization"] = "Basic " + b64encode(login).decode()
     elif settings.api.key:

@@ -7,6 +7,7 @@ Batches of records are exempt: they are made by the engine, checked, and handed 
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from headrace.exceptions import ObjectNotFound, ValidationFailed
 from headrace.schemas.endpoint import Endpoint
 from headrace.schemas.recording import RECORD, Records
 from headrace.server.operations.arguments import BodyReader, detail, invalid, read_text
+from headrace.server.operations.auditing import carry_out, leaves_row
 from headrace.server.operations.refusals import refusal_of
 from headrace.server.operations.registry import Existing, Operation, Raw, Refusal, operation_of
 from headrace.server.store import open_store
@@ -34,11 +36,12 @@ _ENCODER = msgspec.json.Encoder()
 class _Local:
     """An operation with what reads its arguments."""
 
-    __slots__ = ("body", "function", "operation", "path")
+    __slots__ = ("body", "operation", "path")
 
     def __init__(self, operation: Operation) -> None:
+        if operation.endpoint is RECORD:
+            operation = replace(operation, function=partial(_record, operation.function))
         self.operation = operation
-        self.function = operation.function if operation.endpoint is not RECORD else partial(_record, operation.function)
         self.body = BodyReader(operation.endpoint.body) if operation.takes_body else None
         self.path = {step[1:-1] for step in operation.endpoint.path.split("/") if step.startswith("{")}
 
@@ -96,7 +99,9 @@ class LocalClient(Client):
     def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
         local, given = self._prepare(endpoint, body, arguments)
-        answer: ResultT = _answer(self._carry_out(lambda tx: local.function(tx, **given), local.operation.reads_only))
+        operation = local.operation
+        reads_only = operation.reads_only and not leaves_row(operation, given)
+        answer: ResultT = _answer(self._carry_out(lambda tx: carry_out(tx, operation, given), reads_only))
         return answer
 
     def together(self, calls: Callable[[Calls], ResultT]) -> ResultT:
@@ -134,7 +139,7 @@ class _Transaction:
     def call(self, endpoint: Endpoint[ResultT], *, body: Any = None, wait: float = 0, **arguments: Any) -> ResultT:  # noqa: ARG002
         """See `Client.call`."""
         local, given = self._client._prepare(endpoint, body, arguments)
-        answer: ResultT = _answer(local.function(self._tx, **given))
+        answer: ResultT = _answer(carry_out(self._tx, local.operation, given))
         return answer
 
 

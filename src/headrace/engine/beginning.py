@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from msgspec.structs import replace
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
 
 from headrace._internal.ids import uuid7
 from headrace.context import TaskRunContext, current_tags
@@ -118,7 +119,7 @@ def prepare(run: "FlowRunning") -> Steps[Ended | None]:
         named = yield Call(run.flow.run_name, (run.parameters,))
         name, run.invalid = named.value, named.error
     if run.flow_run is not None:
-        yield from _rename(run, name)
+        yield from _complete(run, name)
         return None
     if run.parent is not None:
         run.task_run = ParentTaskRun(run.parent, run)
@@ -141,13 +142,31 @@ def _without_record(error: BaseException) -> Ended:
     return Ended(State(type=StateType.PENDING, name="Pending", message=f"{type(error).__name__}: {error}"), None, error)
 
 
-def _rename(run: "FlowRunning", name: str | None) -> Steps[None]:
-    """Give a run that exists already the name that its flow asks for."""
-    if name is not None and run.flow_run.name != name:
-        renamed = yield Blocking(run.client.call, UPDATE_FLOW_RUN, id=run.id, body=FlowRunUpdate(name=name))
-        if renamed.error is None:
-            run.flow_run.name = name
-    return None
+def _complete(run: "FlowRunning", name: str | None) -> Steps[None]:
+    """Say of a run that exists already what only its flow knows: its name, its version, and its retries.
+
+    A run that was created with retries of its own keeps them.
+    """
+    known, changes = run.flow_run, FlowRunUpdate()
+    if name is not None and known.name != name:
+        yield from _change(run, FlowRunUpdate(name=name))  # by itself, as it may be refused
+    if run.flow.version is not None and known.flow_version != run.flow.version:
+        changes.flow_version = run.flow.version
+    if run.flow.retries and known.empirical_policy.retries is None:
+        own, policy = run.flow.policy, known.empirical_policy
+        delay = own.retry_delay if policy.retry_delay is None else policy.retry_delay
+        changes.empirical_policy = replace(policy, retries=own.retries, retry_delay=delay)
+    yield from _change(run, changes)
+
+
+def _change(run: "FlowRunning", changes: FlowRunUpdate) -> Steps[None]:
+    given = {one: value for one, value in asdict(changes).items() if value is not UNSET}
+    if given:
+        changed = yield Blocking(run.client.call, UPDATE_FLOW_RUN, id=run.id, body=changes)
+        if changed.error is None:
+            run.flow_run = replace(run.flow_run, **given)
+        else:
+            run_log.flow_error(run, f"The run's {', '.join(given)} could not be changed", changed.error)
 
 
 def _gather(run: "FlowRunning", inputs: dict[str, list[Any]]) -> Steps[Ended | None]:

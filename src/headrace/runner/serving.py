@@ -95,6 +95,7 @@ class Runner:
             heartbeat_seconds=settings.worker.heartbeat_seconds,
             lease_seconds=settings.server.runs.lease_seconds,
             grace_seconds=settings.worker.cancellation_grace_seconds,
+            run_keys=settings.worker.run_keys,
         )
         in_main = threading.current_thread() is threading.main_thread()
         try:

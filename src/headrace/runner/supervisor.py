@@ -28,6 +28,7 @@ from uuid import UUID
 
 from headrace._internal.ids import uuid7
 from headrace.client import Client
+from headrace.client.http import RUN_KEY
 from headrace.exceptions import ApiError, ObjectNotFound
 from headrace.runner.children import Child, Ending
 from headrace.runner.hints import Hints
@@ -37,6 +38,7 @@ from headrace.runner.reporting import Reporter
 from headrace.runner.sources import Source
 from headrace.runner.upkeep import Upkeep
 from headrace.schemas.flow_runs import SET_FLOW_RUN_STATE, FlowRun, SetFlowRunState
+from headrace.schemas.run_keys import CREATE_RUN_KEY, RunKeyCreate
 from headrace.schemas.states import SetStateStatus, StateCreate, StateDetails, StateType
 
 logger = logging.getLogger("headrace.runner")
@@ -63,6 +65,7 @@ class Supervisor:
         heartbeat_seconds: how often to give a sign of life.
         lease_seconds: length of the leases of runs.
         grace_seconds: how long a process has between TERM and KILL.
+        run_keys: whether each run gets a login of its own.
         launcher: makes the launcher; for tests.
     """
 
@@ -78,11 +81,13 @@ class Supervisor:
         heartbeat_seconds: float,
         lease_seconds: float,
         grace_seconds: float,
+        run_keys: bool = False,
         launcher: Callable[[Callable[[Report], None]], Launcher] = make_launcher,
     ) -> None:
         self._client, self._source, self.prepare = client, source, prepare
         self._limit, self._poll, self._prefetch = limit, poll_seconds, prefetch_seconds
         self._lease, self._grace = lease_seconds, grace_seconds
+        self._run_keys = run_keys and not client.local
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._children: dict[UUID, Child] = {}
         self._stops = 0
@@ -319,14 +324,23 @@ class Supervisor:
         child = Child(run, answer.epoch)
         try:
             order, child.labels = self.prepare(run)
+            login = self._login_of(run, answer.epoch)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a job: this run fails, the others go on  # G13
             self.reporter.failed(child, f"The run could not be started: {error}")
             return False
-        order.environment = {**order.environment, **names_of(run, answer.epoch)}
+        order.environment = {**order.environment, **names_of(run, answer.epoch), **login}
         self._children[run.id] = child
         self._launcher.start(order)
         logger.info("Started run %r.", child.name)
         return True
+
+    def _login_of(self, run: FlowRun, epoch: int) -> dict[str, str | None]:
+        """The variables with which the process of a run logs in as that, and not as this worker.  # S5"""
+        if not self._run_keys:
+            return {}
+        made = self._client.call(CREATE_RUN_KEY, id=run.id, body=RunKeyCreate(epoch=epoch))
+        names = [f"{program}_API_{login}" for program in ("HEADRACE", "PREFECT") for login in ("KEY", "AUTH_STRING")]
+        return {**dict.fromkeys(names), RUN_KEY: made.key}
 
 
 def _soon(seconds: float) -> datetime:

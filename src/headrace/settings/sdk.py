@@ -268,4 +268,7 @@ class WorkerSettings(Section, frozen=True):
     warm_start: Annotated[
         bool, about("Fork runs from a process that has imported their flow already; headrace's own.")
     ] = True
+    run_keys: Annotated[
+        bool, about("Give each run a login of its own, which may change that run alone; headrace's own.")
+    ] = False
     webserver: WorkerWebserverSettings = field(default_factory=WorkerWebserverSettings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import field
 
@@ -30,12 +30,17 @@ class ServerServicesCleanupReconcilerSettings(Section, frozen=True):
     batch_size: Annotated[int, about("Most pieces that are given up in one round.", gt=0)] = 100
 
 
+Kind: TypeAlias = Literal["events", "flow_runs", "orphans"]
+"""What can be deleted when it is old."""
+
+
 class ServerServicesDBVacuumSettings(Section, frozen=True):
     """Deleting what is old."""
 
     enabled: Annotated[
-        list[str] | bool | None, about("What to delete: events, flow_runs; true for all, false for nothing.")
-    ] = field(default_factory=lambda: ["events"])
+        list[Kind] | bool | None,
+        about("What to delete: events, flow_runs, orphans; true for all, false for nothing."),
+    ] = field(default_factory=lambda: list[Kind](["events"]))
     loop_seconds: Annotated[float, about("Seconds between two rounds.", gt=0)] = 3600
     orphan_cleanup_loop_seconds: Annotated[
         float, about("Seconds between two looks for rows nothing refers to.", gt=0)

@@ -131,6 +131,7 @@ class BaseWorker:
             heartbeat_seconds=self._heartbeat,
             lease_seconds=settings.server.runs.lease_seconds,
             grace_seconds=settings.worker.cancellation_grace_seconds,
+            run_keys=settings.worker.run_keys,
         )
         if printer is not None:
             printer(f"Worker {self.name!r} works for pool {self.work_pool_name!r}. Stop it with ^C.")

@@ -19,7 +19,7 @@ from headrace.schemas.deployments import (
     DeploymentCreate,
     DeploymentFlowRunCreate,
 )
-from headrace.schemas.flow_runs import READ_FLOW_RUN, SET_FLOW_RUN_STATE, FlowRun, SetFlowRunState
+from headrace.schemas.flow_runs import READ_FLOW_RUN, SET_FLOW_RUN_STATE, FlowRun, FlowRunPolicy, SetFlowRunState
 from headrace.schemas.flows import CREATE_FLOW, FlowCreate
 from headrace.schemas.states import StateCreate, StateType
 from tests.unit.engine import recorded
@@ -46,6 +46,14 @@ def once(marker: str):
         raise SystemExit(3)
     return step(2)
 
+@flow(retries=1, version="7")
+def moody(marker: str):
+    from pathlib import Path
+    if not Path(marker).exists():
+        Path(marker).touch()
+        raise ValueError("not today")
+    return 3
+
 @flow
 def slow():
     print("ready", flush=True)
@@ -64,13 +72,13 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def scheduled(entrypoint: str, parameters: dict[str, object]) -> FlowRun:
+def scheduled(entrypoint: str, parameters: dict[str, object], policy: FlowRunPolicy | None = None) -> FlowRun:
     """A run of a deployment of the flow at `entrypoint`."""
     client = get_client()
     flow_id = client.call(CREATE_FLOW, body=FlowCreate(name="total")).id
     body = DeploymentCreate(flow_id=flow_id, name=f"d-{os.urandom(4).hex()}", entrypoint=entrypoint)
     deployment = client.call(CREATE_DEPLOYMENT, body=body)
-    wanted = DeploymentFlowRunCreate(parameters=parameters)
+    wanted = DeploymentFlowRunCreate(parameters=parameters, empirical_policy=policy or FlowRunPolicy())
     return client.call(CREATE_FLOW_RUN_FROM_DEPLOYMENT, id=deployment.id, body=wanted)
 
 
@@ -95,6 +103,18 @@ def test_a_claimed_run_is_carried_out(source: Path) -> None:
 
     assert state.result() == 42
     assert recorded.flow_run_states(run.id) == ["Scheduled", "Pending", "Running", "Completed"]
+
+
+@pytest.mark.parametrize("own", [None, 0])
+def test_a_run_of_a_deployment_is_tried_again_as_its_flow_says(source: Path, tmp_path: Path, own: int | None) -> None:
+    """Unless the run was created with a number of its own."""
+    run = scheduled(f"{source}:moody", {"marker": str(tmp_path / "marker")}, FlowRunPolicy(retries=own))
+
+    state = run_flow_run(run.id, claim(run))
+
+    ended = read(run.id)
+    assert (state.name, ended.run_count) == (("Completed", 2) if own is None else ("Failed", 1))
+    assert (ended.empirical_policy.retries, ended.flow_version) == (1 if own is None else 0, "7")
 
 
 def test_an_attempt_that_was_replaced_does_not_run(source: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from headrace.server.http.auth import Authenticator
+from headrace.server.http.denials import Denials
 from headrace.server.http.guard import Guard, UnsafeToServe, check_exposure
 from headrace.server.http.process import serve
 from headrace.server.store.transaction import Store
@@ -157,7 +158,7 @@ def test_any_name_will_do_where_a_login_guards(sqlite_store: Store) -> None:
     with_login = with_api(host="0.0.0.0", auth_string=Secret(LOGIN))
 
     def guard(settings: Settings) -> Guard:
-        return Guard(lambda *_: None, settings, Authenticator(sqlite_store, settings))  # type: ignore[arg-type]
+        return Guard(lambda *_: None, settings, Authenticator(sqlite_store, settings), Denials(sqlite_store))  # type: ignore[arg-type]
 
     assert guard(with_login).knows("runs.example")
     assert not guard(with_api(host="0.0.0.0")).knows("runs.example")

@@ -17,7 +17,7 @@ from headrace.schemas.recording import RECORD, Records, TaskRunRecord
 from headrace.schemas.states import State, StateType
 from headrace.server.events import hints
 from headrace.server.events.log import append
-from headrace.server.http import event_feed
+from headrace.server.http import feed
 from headrace.server.http.event_feed import EventFeed
 from headrace.server.store.transaction import Store
 from headrace.settings import Settings, get_settings
@@ -196,7 +196,7 @@ def test_s4_what_is_no_filter_closes(sqlite_store: Store, frame: Any) -> None:
 
 def test_g14_a_listener_that_is_too_slow_learns_of_it(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The window holds so many events; who falls out of it is told so, and others go on."""
-    monkeypatch.setattr(event_feed, "WINDOW", 3)
+    monkeypatch.setattr(feed, "WINDOW", 3)
 
     async def scene() -> list[str]:
         feed = EventFeed(sqlite_store)
@@ -204,7 +204,7 @@ def test_g14_a_listener_that_is_too_slow_learns_of_it(sqlite_store: Store, monke
             heard = []
             for name in "abcde":
                 await asyncio.to_thread(write, sqlite_store, name)
-                heard += [news.event.event for news in await quick.next_ones()]
+                heard += [news.row.event for news in await quick.next_ones()]
             with pytest.raises(TimeoutError):
                 await slow.next_ones()
         return heard
@@ -222,6 +222,6 @@ def test_the_log_is_followed_while_somebody_listens(sqlite_store: Store) -> None
         await asyncio.to_thread(write, sqlite_store, "b")
         async with feed.listening() as listener:
             await asyncio.to_thread(write, sqlite_store, "c")
-            return [news.event.event for news in await listener.next_ones()]
+            return [news.row.event for news in await listener.next_ones()]
 
     assert asyncio.run(scene()) == ["c"]

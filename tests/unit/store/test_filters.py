@@ -23,6 +23,7 @@ from headrace.schemas.filters import (
 )
 from headrace.server.store.filters import ordered, scoped, where
 from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN, LOG, TASK_RUN, WORK_POOL, WORK_QUEUE
+from headrace.server.store.text_functions import has_words
 from headrace.server.store.transaction import Store, Tx
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -225,7 +226,7 @@ def test_every_sort_orders_all_rows(world: Store, sort: FlowRunSort) -> None:
 
 def test_words_of_a_log(store: Store, clock: ManualClock) -> None:
     """Words must all be there, in any order and in capitals or not; `-` and `!` exclude; quotes join words."""
-    messages = ["Error in step", "all good", "error timeout in step two", "50%_done"]
+    messages = ["Error in step", "all good", "error timeout in step two", "50%_done", "ÄRGER"]
     store.write(lambda tx: tx.execute(LOG.insert(), [filled(LOG, message=message) for message in messages]))
     expected = {
         "error": {0, 2},
@@ -233,10 +234,12 @@ def test_words_of_a_log(store: Store, clock: ManualClock) -> None:
         "error -timeout": {0},
         "+error !timeout": {0},
         '"step two"': {2},
-        '-"in step"': {1, 3},
+        '-"in step"': {1, 3, 4},
         "%_": {3},
-        "": {0, 1, 2, 3},
+        "": {0, 1, 2, 3, 4},
         '"unclosed': set(),
+        "Ärger": {4},
+        "ärger": set(),
     }
 
     def matching(query: str) -> set[int]:
@@ -245,3 +248,5 @@ def test_words_of_a_log(store: Store, clock: ManualClock) -> None:
         return {messages.index(message) for message in hits}
 
     assert {query: matching(query) for query in expected} == expected
+    in_python = {query: {at for at, one in enumerate(messages) if has_words([one], query)} for query in expected}
+    assert in_python == expected

@@ -67,8 +67,10 @@ def shape(connection: Connection) -> dict[str, Any]:
     """All a database says of its tables."""
     found = inspect(connection)
     definitions = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql IS NOT NULL"
+    triggers = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name"
     if connection.dialect.name == "postgresql":
         definitions = "SELECT indexdef FROM pg_indexes WHERE tablename = :name AND indexname NOT LIKE 'alembic%'"
+        triggers = "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = CAST(:name AS regclass)"
     return {
         name: {
             "columns": [
@@ -78,6 +80,7 @@ def shape(connection: Connection) -> dict[str, Any]:
             "key": found.get_pk_constraint(name)["constrained_columns"],
             "unique": sorted(str(item["column_names"]) for item in found.get_unique_constraints(name)),
             "indexes": sorted(connection.execute(text(definitions), {"name": name}).scalars()),
+            "triggers": sorted(connection.execute(text(triggers), {"name": name}).scalars()),
         }
         for name in found.get_table_names()
     }

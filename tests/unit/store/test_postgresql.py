@@ -7,16 +7,23 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, select, text, update
+from psycopg import sql
+from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from headrace._internal.ids import uuid7
-from headrace.server.store import open_store
+from headrace.server.store import open_store, postgresql_lines
 from headrace.server.store.errors import StoreUnavailable
+from headrace.server.store.polling import Selecting
 from headrace.server.store.postgresql import DatabaseClock, PostgresStore
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import FLOW
 from headrace.server.store.transaction import Tx
 from tests.support import postgresql
+
+_ADD = Prepared(FLOW.insert())
+_COUNT = Prepared(select(func.count()).select_from(FLOW))
+_NAMES = Prepared(select(FLOW.c.name))
 
 
 @pytest.fixture
@@ -39,6 +46,19 @@ def add(tx: Tx, name: str) -> str:
 def names(tx: Tx) -> list[str]:
     """The names of all flows."""
     return list(tx.execute(select(FLOW.c.name).order_by(FLOW.c.name)).scalars())
+
+
+def test_transactions_read_what_is_committed_whatever_the_database_says() -> None:
+    """G8: readers of the log ask what is open, and then what is written."""
+    with postgresql.new_database() as url:
+        with psycopg.connect(url, autocommit=True) as admin:
+            name = sql.Identifier(admin.info.dbname)
+            admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'").format(name))
+        opened = open_store(url)
+        shown = text("SHOW transaction_isolation")
+        for how in (opened.read, opened.write):
+            assert how(lambda tx: tx.execute(shown).scalar()) == "read committed"
+        opened.close()
 
 
 def kill_backend(url: str, tx: Tx) -> None:
@@ -219,3 +239,18 @@ def test_a_database_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("headrace.server.store.postgresql.RETRY_SECONDS", 0.1)
     with pytest.raises(StoreUnavailable, match="could not serve"):
         open_store("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_lines_work_where_there_is_no_poll(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: short answers, and more at once than a socket holds, both ways."""
+    monkeypatch.setattr(postgresql_lines, "poller", Selecting)
+    store = open_store(postgres_url)
+    long = "x" * 30_000
+    rows = [{"id": uuid7(), "name": f"{number}{long}", "tags": [], "labels": {}} for number in range(600)]
+    try:
+        store.write(lambda tx: tx.send(_ADD, [{**row, "created": tx.now, "updated": tx.now} for row in rows]))
+        assert store.read(lambda tx: tx.execute(_COUNT).scalar()) == 600
+        assert {len(row.name) - len(long) for row in store.read(lambda tx: tx.execute(_NAMES))} == {1, 2, 3}
+    finally:
+        store.close()
+        postgresql.empty(postgres_url)

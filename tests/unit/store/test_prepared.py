@@ -1,5 +1,6 @@
 """Prepared statements: the same values in and out as by SQLAlchemy, and errors that come when they may."""
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -158,3 +159,28 @@ def test_g13_a_part_that_fails_is_undone_alone(store: Store) -> None:
     for number in range(8):
         store.write(lambda tx, number=number: job(tx, number))  # type: ignore[misc]
     assert names(store) == sorted(f"{number}-{when}" for number in range(8) for when in ("before", "after"))
+
+
+def test_many_rows_are_stored_as_each_would_be(store: Store) -> None:
+    """Also where all have the same value, or none, and in the year 9999."""
+    late = datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
+    naive, early = datetime(2026, 1, 1), datetime(1900, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    ids, labels = [uuid7() for _ in range(3)], {"a": "b"}
+    rows = [
+        {"id": id, "created": moment, "updated": late, "name": str(id), "tags": ["a"], "labels": labels}
+        for id, moment in zip(ids, (naive, early, late), strict=True)
+    ]
+    store.write(lambda tx: tx.send(_ADD, rows))
+
+    chosen = select(FLOW.c.id, FLOW.c.created, FLOW.c.updated, FLOW.c.labels).order_by(FLOW.c.id)
+    stored = store.read(lambda tx: [tuple(row) for row in tx.execute(chosen)])
+    moments = (naive.replace(tzinfo=UTC), early, late)
+    assert stored == [(id, moment, late, labels) for id, moment in zip(ids, moments, strict=True)]
+
+
+def test_rows_that_are_all_the_same_come_to_an_end(store: Store) -> None:
+    """A statement whose every value is the same in all rows is run as often as there are rows."""
+    store.write(lambda tx: tx.send(_ADD, [flow(tx, name) for name in "ab"]))
+    same = {"old": "a", "new": "c"}
+    assert store.write(lambda tx: tx.count(_RENAME, [same, same, same])) == 1
+    assert names(store) == ["b", "c"]

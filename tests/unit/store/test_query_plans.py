@@ -25,11 +25,16 @@ from headrace.server.events.matching import bounded
 from headrace.server.http.events_out import past
 from headrace.server.operations import tagged
 from headrace.server.operations.closing import close_inside
+from headrace.server.operations.expiring import ended_trees, expired_flow_runs, some
 from headrace.server.operations.facts import _CACHED
 from headrace.server.operations.flow_runs import _BY_KEY
 from headrace.server.operations.lookups import FEW
+from headrace.server.operations.orphans import vanished_runs
 from headrace.server.services.overdue import overdue
-from headrace.server.store import open_store
+from headrace.server.store import composed, open_store
+from headrace.server.store.long_lists import among
+from headrace.server.store.tables import ARTIFACT, LOG
+from headrace.server.store.tables import TASK_RUN as TASK_RUNS
 from headrace.server.store.transaction import Store
 from tests.support import postgresql
 
@@ -45,8 +50,9 @@ SOON_FOUND = {name for name in QUERIES if re.match("flow runs (of a work|that ar
 
 @pytest.fixture(autouse=True)
 def _few_are_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In databases of two thousand runs rare tags alone are seldom."""
+    """In databases of two thousand runs rare tags alone are seldom; and every question is the first of its kind."""
     monkeypatch.setattr(tagged, "SELDOM", 50)
+    monkeypatch.setattr(composed, "_KEPT", {})
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +211,7 @@ def called(endpoint: Endpoint[Any], body: dict[str, Any], **path: Any) -> Callab
     return lambda store: LocalClient(store).call(endpoint, body=msgspec.convert(body, endpoint.body), **path)
 
 
+MANY_RUNS = [made_id(RUN, number) for number in range(150)]
 A_RUN, A_FLOW, A_DEPLOYMENT = made_id(RUN, 0), made_id(FLOW, 7), made_id(DEPLOYMENT, 7)
 BEFORE = {"scheduled_before": NOW}
 LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
@@ -240,6 +247,38 @@ LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
     "runs begun since": (
         called(COUNT_FLOW_RUNS, {"flow_runs": {"start_time": {"after_": NOW - timedelta(hours=1)}}}),
         "flow_run__start_time",
+    ),
+    "runs that ended long ago": (
+        lambda store: store.read(lambda tx: expired_flow_runs(tx, NOW - timedelta(days=300), NOW, 200)),
+        "flow_run__end_time",
+    ),
+    "what ran below runs": (
+        lambda store: store.read(lambda tx: ended_trees(tx, MANY_RUNS, NOW)),
+        "task_run__flow_run_id_task_key_dynamic_key",
+    ),
+    "what ran below runs, by their parents": (
+        lambda store: store.read(lambda tx: ended_trees(tx, MANY_RUNS, NOW)),
+        "flow_run__parent_task_run_id",
+    ),
+    "log lines inside runs": (
+        lambda store: store.read(lambda tx: some(tx, LOG.c.id, among(LOG.c.flow_run_id, MANY_RUNS), 1000)),
+        "log__flow_run_id_timestamp",
+    ),
+    "artifacts inside runs": (
+        lambda store: store.read(lambda tx: some(tx, ARTIFACT.c.id, among(ARTIFACT.c.flow_run_id, MANY_RUNS), 1000)),
+        "artifact__flow_run_id",
+    ),
+    "task runs inside runs": (
+        lambda store: store.read(lambda tx: some(tx, TASK_RUNS.c.id, among(TASK_RUNS.c.flow_run_id, MANY_RUNS), 1000)),
+        "task_run__flow_run_id_task_key_dynamic_key",
+    ),
+    "runs that log lines name": (
+        lambda store: store.read(lambda tx: vanished_runs(tx, LOG, A_RUN, 100)),
+        "log__flow_run_id_timestamp",
+    ),
+    "runs that artifacts name": (
+        lambda store: store.read(lambda tx: vanished_runs(tx, ARTIFACT, A_RUN, 100)),
+        "artifact__flow_run_id",
     ),
     "a cached result": (
         lambda store: store.read(lambda tx: tx.execute(_CACHED.statement, {"key": "k", "now": NOW}).all()),

@@ -5,27 +5,69 @@ where it was, and has handled each event once.
 
 Rows do not become visible in the order of their numbers: on PostgreSQL a transaction may commit later than one that
 began after it. So rows are read in the order of the transactions that wrote them, and only up to the oldest that is
-still open: nothing can appear behind a cursor any more. SQLite writes one transaction after the other.
+still open in this database: nothing can appear behind a cursor any more. `pg_snapshot_xmin` would also wait for those
+of other databases of the same PostgreSQL, such as a nightly load that takes an hour. SQLite writes one transaction
+after the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import BigInteger, Row, Select, Table, bindparam, column, func, select, text, tuple_
 
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import EVENT, EVENT_CURSOR
 from headrace.server.store.transaction import Tx
 
-OLDEST_OPEN = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+_FORGET = Prepared(text("SELECT pg_stat_clear_snapshot()"))
+"""A transaction would see who was active when it looked first."""
+_OLDEST_OPEN = Prepared(
+    text("""
+        SELECT CASE
+            WHEN bool_or(activity.query = '<insufficient privilege>') THEN now.xmin
+            ELSE least(min(
+                now.xmax - ((now.xmax - activity.backend_xid::text::bigint + 6442450944) % 4294967296 - 2147483648)
+            ), now.xmax)
+        END
+        FROM (
+            SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+                pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax
+        ) AS now
+        LEFT JOIN pg_stat_activity AS activity ON activity.datname = current_database()
+        GROUP BY now.xmin, now.xmax
+    """).columns(column("open", BigInteger))
+)
+"""The oldest transaction that is open in this database, or the next one if none is.
 
-_BEHIND = tuple_(EVENT.c.xid, EVENT.c.seq) > tuple_(bindparam("xid"), bindparam("seq"))
-_IN_ORDER = select(EVENT).order_by(EVENT.c.xid, EVENT.c.seq).limit(bindparam("most"))
-_READ = {
-    "sqlite": select(EVENT).where(EVENT.c.seq > bindparam("seq")).order_by(EVENT.c.seq).limit(bindparam("most")),
-    "postgresql": _IN_ORDER.where(_BEHIND, EVENT.c.xid < literal_column(OLDEST_OPEN)),
-}
-_NEWEST = select(func.max(EVENT.c.seq))
+The activity has the lower 32 bits of its number, so the distance is taken as signed. Sessions are looked at one after
+the other while transactions begin, so that some may be met and older ones missed: whatever began after the snapshot
+counts as the first that did. The activity is hidden of users whose sessions ours may not look into; then all that is
+open anywhere is waited for.
+"""
+
+Place = tuple[int, int]
+"""Where a reader is: the transaction and the number of the event it read last."""
+Reading = Mapping[str, Select[Any]]
+"""How rows are read behind a place, in the words of each database."""
+
+
+def reading(rows: Select[Any], log: Table) -> Reading:
+    """How to read the rows of a log behind a place, in their order; see `read_behind`.
+
+    Args:
+        rows: what to read.
+        log: a table with the number of each row and of the transaction that wrote it, `seq` and `xid`.
+    """
+    order, rows = (log.c.xid, log.c.seq), rows.limit(bindparam("most"))
+    behind = tuple_(*order) > tuple_(bindparam("xid"), bindparam("seq"))
+    return {
+        "sqlite": rows.where(log.c.seq > bindparam("seq")).order_by(log.c.seq),
+        "postgresql": rows.where(behind, log.c.xid < bindparam("open")).order_by(*order),
+    }
+
+
+_EVENTS = reading(select(EVENT), EVENT)
 _CURSOR = select(EVENT_CURSOR.c.xid, EVENT_CURSOR.c.seq).where(EVENT_CURSOR.c.name == bindparam("cursor"))
 _LOCK = _CURSOR.with_for_update()
 _MOVE = (
@@ -35,21 +77,26 @@ _MOVE = (
 )
 
 
-Place = tuple[int, int]
-"""Where a reader is: the transaction and the number of the event it read last."""
+def _oldest_open(tx: Tx) -> int:
+    """The oldest transaction that is open; asked before the rows, of which one that ends in between shows none."""
+    tx.send(_FORGET, {})
+    found: int = tx.execute(_OLDEST_OPEN).scalar()
+    return found
 
 
-def end_of_log(tx: Tx) -> Place:
-    """The place behind all events that are there: what is written by transactions that are open comes after it."""
+def end_of_log(tx: Tx, log: Table = EVENT) -> Place:
+    """The place behind all rows that are there: what is written by transactions that are open comes after it."""
     if tx.dialect == "sqlite":
-        return 0, tx.execute(_NEWEST).scalar() or 0
-    return tx.execute(select(literal_column(OLDEST_OPEN))).scalar_one() - 1, 2**63 - 1
+        return 0, tx.execute(select(func.max(log.c.seq))).scalar() or 0
+    return _oldest_open(tx) - 1, 2**63 - 1
 
 
-def read_behind(tx: Tx, place: Place, limit: int) -> Sequence[Row[Any]]:
-    """The next events behind a place, as rows of the log, in their order; `limit` of them at most."""
-    found = {"most": limit, "seq": place[1]} | ({} if tx.dialect == "sqlite" else {"xid": place[0]})
-    return tx.execute(_READ[tx.dialect], found).all()
+def read_behind(tx: Tx, place: Place, limit: int, how: Reading = _EVENTS) -> Sequence[Row[Any]]:
+    """The next rows of a log behind a place, in their order; `limit` of them at most."""
+    found = {"most": limit, "seq": place[1]}
+    if tx.dialect == "postgresql":
+        found |= {"xid": place[0], "open": _oldest_open(tx)}
+    return tx.execute(how[tx.dialect], found).all()
 
 
 def start(tx: Tx, cursor: str) -> None:

@@ -22,7 +22,7 @@ from headrace.schemas.events import (
 )
 from headrace.server.events.log import RESOURCE_ID, RESOURCE_ROLE
 from headrace.server.store.tables.types import aware
-from headrace.server.store.text_functions import words_of
+from headrace.server.store.text_functions import has_words
 
 PartT = TypeVar("PartT")
 
@@ -125,6 +125,5 @@ def _fits_one(value: str, pattern: str) -> bool:
 
 
 def _text(query: str, event: Event) -> bool:
-    parts = (event.event, *(_encode(part).decode() for part in (event.resource, event.related, event.payload)))
-    texts = [part.lower() for part in parts]
-    return all(any(word.lower() in text for text in texts) is present for word, present in words_of(query))
+    parts = (_encode(part).decode() for part in (event.resource, event.related, event.payload))
+    return has_words((event.event, *parts), query)

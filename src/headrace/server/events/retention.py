@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, literal_column, select
+from sqlalchemy import Row, and_, bindparam, func, literal_column, select
 
 from headrace.server.events.log import RESOURCE_ID
 from headrace.server.store.slices import Slice, slices
@@ -35,6 +35,8 @@ _OLD = (
     .limit(bindparam("most"))
 )
 _OLD_OF_NAME = _OLD.where(EVENT.c.event == bindparam("named"))
+_NOT_NEWEST = EVENT.c.seq < select(func.max(EVENT.c.seq)).scalar_subquery()
+"""SQLite would give the newest one's number again, and readers that are past it would not read what got it.  # G8"""
 _DELETE = EVENT.delete().where(EVENT.c.seq == bindparam("number"), EVENT.c.occurred == bindparam("moment"))
 _INDEX = EVENT_RELATED.c
 _DELETE_RELATED = EVENT_RELATED.delete().where(
@@ -86,7 +88,10 @@ def delete_old(tx: Tx, before: datetime, limit: int, name: str | None = None) ->
     if name is None:
         before = min([before, *(one.since for one in slices(tx.connection)[:1])])
     place = {"before": before, "most": limit}
-    rows = tx.execute(_OLD if name is None else _OLD_OF_NAME, place | ({} if name is None else {"named": name})).all()
+    chosen = _OLD if name is None else _OLD_OF_NAME
+    if tx.dialect == "sqlite":
+        chosen = chosen.where(_NOT_NEWEST)
+    rows = tx.execute(chosen, place | ({} if name is None else {"named": name})).all()
     related = [key for row in rows for key in _keys(row)]
     if related:
         tx.execute(_DELETE_RELATED, related)
@@ -127,7 +132,7 @@ def give_back(tx: Tx, pages: int) -> bool:
         int(tx.connection.exec_driver_sql(f"PRAGMA {one}").scalar_one()) for one in ("page_count", "freelist_count")
     )
     surplus = min(free - count // ROOM, pages)
-    if surplus > 0:
-        driver: Any = tx.connection.connection.driver_connection
-        driver.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()  # each step of it frees one page
+    driver: Any = tx.connection.connection.driver_connection
+    for _ in range(surplus):
+        driver.execute("PRAGMA incremental_vacuum(1)")  # Python does a single step of it, which frees one page
     return surplus == pages

@@ -68,6 +68,7 @@ def retry_after(seconds: float) -> Header:
     return b"retry-after", b"%d" % max(1, round(seconds))
 
 
+DENIED = frozenset({401, 403})
 NOT_FOUND = told(404, "Not Found")
 UNAUTHORIZED = excepted(401, "Unauthorized")
 BUSY = excepted(503, "The server has too much to do. Try again in a second.", retry_after(1))

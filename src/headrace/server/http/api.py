@@ -15,18 +15,21 @@ from starlette.types import Receive, Scope, Send
 from headrace.exceptions import RateLimited
 from headrace.schemas.admin import HEALTH_CHECK, PERFORM_READINESS_CHECK
 from headrace.schemas.endpoint import WIRE_NAMES
-from headrace.server.http.answers import BUSY, ENCODER, NOT_FOUND, Answer, answer_to, excepted, raw, told
+from headrace.server.http.answers import BUSY, DENIED, ENCODER, NOT_FOUND, Answer, answer_to, excepted, raw, told
 from headrace.server.http.bodies import MOST_HELD, Gone, Refused, read_body
+from headrace.server.http.denials import Denials
 from headrace.server.http.guard import CALLER, SAFE, address_of
 from headrace.server.http.long_poll import SMALL, LongPoll, preferred_wait
 from headrace.server.http.rate_limits import RateLimit
 from headrace.server.http.read_lane import ReadLane
 from headrace.server.http.routes import Found, Route, Routes
 from headrace.server.operations.arguments import detail, invalid, read_text
+from headrace.server.operations.auditing import carry_out, leaves_row
 from headrace.server.operations.csrf import check_csrf_token
 from headrace.server.operations.pool_scope import keep_within
 from headrace.server.operations.registry import Existing, Operation, Raw, Refusal
-from headrace.server.store.caller import ADMIN, Caller
+from headrace.server.operations.run_scope import keep_within_run
+from headrace.server.store.caller import Caller
 from headrace.server.store.transaction import Store, Tx
 from headrace.settings import Settings
 
@@ -52,15 +55,22 @@ class Api:
         settings: of the server.
         operations: what to serve.
         problems: tells what keeps the server from being ready; empty when nothing does.  # G15
+        denials: takes note of calls that are denied.
     """
 
     def __init__(
-        self, store: Store, settings: Settings, operations: Mapping[Any, Operation], problems: Problems
+        self,
+        store: Store,
+        settings: Settings,
+        operations: Mapping[Any, Operation],
+        problems: Problems,
+        denials: Denials,
     ) -> None:
         self._store = store
         self._reads = ReadLane(store)
         self._limits = settings.server.limits
         self._problems = problems
+        self._denials = denials
         self._long_poll = LongPoll(store, self._aside)
         self._in_flight = 0
         self._bytes = 0
@@ -79,7 +89,14 @@ class Api:
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the log the rest
             answer = answer_to(error, f"{scope['method']} {path}")
+        if answer.status in DENIED:
+            self._note_denial(scope, path[len(ROOT) :])
         await answer.send(send)
+
+    def _note_denial(self, scope: Scope, path: str) -> None:
+        route = self.routes.find(scope["method"], path).route
+        caller: Caller = scope.get(CALLER, NOBODY)
+        self._denials.note(caller.full_name, route.operation.name if route else "unknown", address_of(scope))  # S18
 
     async def _answer(self, scope: Scope, receive: Receive, path: str) -> Answer:
         method = scope["method"]
@@ -91,8 +108,7 @@ class Api:
         if operation.endpoint is HEALTH_CHECK:  # its own lane: neither queue nor database  # G14
             return _HEALTHY
         caller: Caller = scope.get(CALLER, NOBODY)
-        if caller is not ADMIN:
-            caller.require(operation.access)  # S1
+        caller.require(operation.access)  # S1
         if refusal := wrong_version(scope):
             return refusal
         if operation.endpoint is PERFORM_READINESS_CHECK and (problems := self._problems()):
@@ -117,7 +133,8 @@ class Api:
             may_wait = operation.endpoint.waits and len(sent) <= SMALL and self._long_poll.has_room
             if may_wait and (seconds := preferred_wait(scope)):
                 return await self._long_poll.answer(step, seconds, receive)
-            return await (self._reads.read(step) if operation.reads_only else self._store.write_soon(step))
+            reads = operation.reads_only and not leaves_row(operation, arguments)
+            return await (self._reads.read(step) if reads else self._store.write_soon(step))
         finally:
             self._in_flight -= 1
             self._bytes -= len(sent)
@@ -151,16 +168,18 @@ def step_of(
     route: Route, arguments: dict[str, Any], caller: Caller, csrf: tuple[str, str] | None, scope: Scope
 ) -> Callable[[Tx], Answer]:
     """What carries out a call in a transaction and encodes its answer."""
-    function, headers = route.operation.function, dict(scope["headers"])
-    address, agent = address_in(scope, headers), headers.get(b"user-agent", b"")
+    headers = dict(scope["headers"])
+    address, agent, remote = address_in(scope, headers), headers.get(b"user-agent", b""), address_of(scope)
 
     def step(tx: Tx) -> Answer:
-        tx.caller, tx.address, tx.agent = caller, address, agent
+        tx.caller, tx.address, tx.agent, tx.remote = caller, address, agent, remote
         if csrf is not None:
             check_csrf_token(tx, *csrf)  # S3
         if caller.work_pool is not None:
             keep_within(tx, caller.work_pool, route.operation, arguments)  # S5
-        result = function(tx, **arguments)
+        if caller.flow_run_id is not None:
+            keep_within_run(tx, caller.flow_run_id, route.operation, arguments)  # S5
+        result = carry_out(tx, route.operation, arguments)
         status = route.status
         if isinstance(result, Existing):
             result, status = result.value, route.existing

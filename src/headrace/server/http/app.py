@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from headrace.server.http.answers import ENCODER
 from headrace.server.http.api import ROOT, Api, Problems
 from headrace.server.http.auth import Authenticator
+from headrace.server.http.denials import Denials
 from headrace.server.http.events_in import events_in
 from headrace.server.http.events_out import events_out
 from headrace.server.http.guard import Guard
@@ -51,10 +52,11 @@ def create_app(
         problems: tells what keeps the server from being ready; empty when nothing does.
     """
     table = load_all() if operations is None else operations
-    api = Api(store, settings, table, problems)
+    denials = Denials(store)
+    api = Api(store, settings, table, problems, denials)
     authenticator = Authenticator(store, settings)
     document: list[bytes] = []
-    doorkeeper = Doorkeeper(settings, authenticator)
+    doorkeeper = Doorkeeper(settings, authenticator, denials)
 
     async def openapi(_: Request) -> Response:
         if not document:  # made when first asked for: it takes longer than the rest of the start
@@ -66,7 +68,7 @@ def create_app(
             *(Route(path, openapi) for path in sorted(DESCRIPTIONS)),
             WebSocketRoute("/api/events/in", events_in(store, doorkeeper, settings)),
             WebSocketRoute("/api/events/out", events_out(store, doorkeeper, settings)),
-            WebSocketRoute("/api/logs/out", logs_out(doorkeeper, settings)),
+            WebSocketRoute("/api/logs/out", logs_out(store, doorkeeper, settings)),
             WebSocketRoute("/api/task_runs/subscriptions/scheduled", task_scheduling(store, doorkeeper)),
             WebSocketRoute("/api/work_pools/{name}/runs", worker_hints(store, doorkeeper)),
             WebSocketRoute("/api/work_pools/{name}/workers/connect", worker_channel(store, doorkeeper, settings)),
@@ -74,7 +76,7 @@ def create_app(
             Route("/docs", docs_page(table.values())),
         ]
     )
-    return _with_cors(Guard(_Split(api, pages), settings, authenticator), settings)
+    return _with_cors(Guard(_Split(api, pages), settings, authenticator, denials), settings)
 
 
 class _Split:

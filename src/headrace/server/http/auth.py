@@ -1,8 +1,8 @@
 """Who calls: the one place that knows logins, for calls and for websockets.  # S1, S5, S17
 
-Two logins are known: the auth string of the settings, which is the administrator's, and API keys of the database. A
-key may be given in the place of an auth string too: websockets of Prefect's clients know no other login. A server
-without an auth string is open: all are administrators.
+Three logins are known: the auth string of the settings, which is the administrator's, API keys of the database, and
+keys of runs that are held. A key may be given in the place of an auth string too: websockets of Prefect's clients know
+no other login. A server without an auth string is open: all are administrators.
 
 A key that was found is taken for good for `TRUST_SECONDS`, so that a call costs no look-up and a revoked key is
 accepted no longer than that, by whatever process. Wrong logins are counted by address. When an address has had too
@@ -14,17 +14,22 @@ import asyncio
 import base64
 import hmac
 from collections import OrderedDict
+from contextlib import suppress
 from time import monotonic
 from typing import TypeVar
 
 from headrace.exceptions import RateLimited, Unauthorized
 from headrace.server.http.rate_limits import RateLimit
 from headrace.server.operations.api_keys import PREFIX, digest_of, find_key, note_use, use_is_news
-from headrace.server.store.caller import ADMIN, Caller
+from headrace.server.operations.run_keys import RUN_PREFIX, find_run_caller
+from headrace.server.store.caller import ADMIN, ANYONE, Caller
+from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.transaction import Store
 from headrace.settings import Settings
 
 TRUST_SECONDS = 4.0
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at a key that is not trusted at the moment."""
 REMEMBERED = 10_000
 """Keys, and logins that were right, which one process remembers."""
 
@@ -62,7 +67,7 @@ class Authenticator:
             RateLimited: there were too many wrong ones from this address.
         """
         if self._basic is None:
-            return ADMIN
+            return ANYONE
         scheme, _, rest = header.partition(b" ")
         scheme, rest = scheme.title(), rest.strip()
         is_admin = hmac.compare_digest(scheme + b" " + rest, self._basic)
@@ -79,7 +84,7 @@ class Authenticator:
             None when it is nobody known, or when there were too many wrong ones from this address.
         """
         if self._login is None:
-            return ADMIN
+            return ANYONE
         given = (token or "").encode(errors="replace")
         try:
             return await self._checked(given, hmac.compare_digest(given, self._login), given, address)
@@ -87,9 +92,21 @@ class Authenticator:
             return None
 
     async def until_revoked(self, token: str | None, address: str) -> None:
-        """Return when a token that was known is known no longer; never for the auth string."""
-        while await self.knows(token, address) is not None:
-            await asyncio.sleep(TRUST_SECONDS / 2)
+        """Return when a token that was known is known no longer; never for the auth string.
+
+        A database that does not answer revokes nothing: there is nothing to be had of it meanwhile, and clients would
+        take the end of their socket for a login that is wrong.  # G16
+        """
+        known = True
+        while known:
+            await asyncio.sleep(self._trust_left(token))
+            with suppress(StoreUnavailable):
+                known = await self.knows(token, address) is not None
+
+    def _trust_left(self, token: str | None) -> float:
+        """For how many seconds a token is taken for good without a look: other calls may prolong that."""
+        _, until = self._keys.get(digest_of(token or ""), (None, 0.0))
+        return min(max(until - monotonic(), LOOK_AGAIN), TRUST_SECONDS)
 
     async def _checked(self, key: bytes, is_admin: bool, given: bytes, address: str) -> Caller:
         wait = self._wrong.wait(address)
@@ -113,12 +130,17 @@ class Authenticator:
             return caller
         self._keys.pop(digest, None)
         asked = monotonic()
+        if key.startswith(RUN_PREFIX.encode()):
+            caller = await self._store.read_soon(lambda tx: find_run_caller(tx, digest))
+            if caller is not None:
+                _keep(self._keys, digest, (caller, asked + TRUST_SECONDS))
+            return caller
         found = await self._store.read_soon(lambda tx: (tx.now, find_key(tx, digest)))
         now, known = found
         if known is None:
             return None
         trust = TRUST_SECONDS if known.expires is None else min(TRUST_SECONDS, (known.expires - now).total_seconds())
-        caller = Caller(f"API key {known.name!r}", frozenset(known.permissions), known.work_pool)
+        caller = Caller(f"API key {known.name!r}", frozenset(known.permissions), known.work_pool, known.id)
         _keep(self._keys, digest, (caller, asked + trust))
         if use_is_news(now, known):
             await self._store.write_soon(lambda tx: note_use(tx, known.id))

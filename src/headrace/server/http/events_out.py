@@ -21,7 +21,8 @@ from headrace.schemas.events import EventFilter, EventOccurredFilter, ReceivedEv
 from headrace.server.events.cursors import Place
 from headrace.server.events.finding import found
 from headrace.server.events.matching import bounded, matches
-from headrace.server.http.event_feed import EventFeed, Listener, frame_of
+from headrace.server.http.event_feed import EventFeed, frame_of
+from headrace.server.http.feed import Listener
 from headrace.server.http.sockets import (
     COME_AGAIN,
     UNREADABLE,
@@ -106,7 +107,9 @@ async def _tell(
     await asyncio.Event().wait()  # nothing is told, but the client may stay
 
 
-async def _tell_past(socket: WebSocket, store: Store, chosen: EventFilter, listener: Listener, size: int) -> set[UUID]:
+async def _tell_past(
+    socket: WebSocket, store: Store, chosen: EventFilter, listener: Listener[ReceivedEvent], size: int
+) -> set[UUID]:
     """Send past events; returns the ids of those that are still to come as new ones."""
     told: set[UUID] = set()
     last = None

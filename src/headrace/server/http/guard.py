@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.exceptions import HeadraceError
-from headrace.server.http.answers import Answer, answer_to, told
+from headrace.server.http.answers import DENIED, Answer, answer_to, told
 from headrace.server.http.auth import Authenticator
+from headrace.server.http.denials import NOBODY_KNOWN, Denials
 from headrace.settings import Settings
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -68,12 +69,14 @@ class Guard:
         app: what is guarded.
         settings: of the server; `server.api.host` is the address it is bound to.
         authenticator: knows logins.
+        denials: takes note of calls that are denied.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, authenticator: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, authenticator: Authenticator, denials: Denials) -> None:
         api = settings.server.api
         self._app = app
         self._authenticator = authenticator
+        self._denials = denials
         self._origins = frozenset(one.strip() for one in api.cors_allowed_origins.split(",")) - {"*", "", "null"}
         self._names = known_names(settings)
         # with a login a page of another name has nothing to offer: browsers keep logins apart by name
@@ -95,6 +98,9 @@ class Guard:
                 refusal = answer_to(error, "The check of a login")
         if refusal is None:
             return await self._app(scope, receive, send)
+        if refusal.status in DENIED:  # S18
+            what = "log_in" if refusal.status == 401 else "call_from_foreign_page"
+            self._denials.note(NOBODY_KNOWN, what, address_of(scope))
         if kind == "websocket":
             await send({"type": "websocket.close", "code": 1008})  # before it was accepted: HTTP 403
         else:

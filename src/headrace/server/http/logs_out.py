@@ -3,24 +3,24 @@
     client  {"type": "filter", "filter": {...}}
     server  {"type": "log", "log": {...}}, again and again
 
-Only lines that this server process takes in while the client listens, and only when the settings say so. Lines may be
-left out for a client that is slow; all of them are found over HTTP.  # G17
+Only lines that are written while the client listens, by whatever server process, and only when the settings say so. A
+client that is too slow is sent away; all lines are found over HTTP.  # G14
 """
 
-import asyncio
 from collections.abc import Iterator
 from typing import Literal
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct, field
 from starlette.websockets import WebSocket
 
 from headrace.exceptions import ValidationFailed
-from headrace.schemas.filters import LogFilter, Operator, TextSearch
+from headrace.schemas.filters import LogFilter, Operator
 from headrace.schemas.logs import Log
-from headrace.server.events import hints
+from headrace.server.http.line_feed import LineFeed
 from headrace.server.http.sockets import (
+    COME_AGAIN,
+    NOT_ALLOWED,
     REFUSED,
     UNREADABLE,
     Closing,
@@ -32,10 +32,10 @@ from headrace.server.http.sockets import (
     until_gone,
 )
 from headrace.server.operations.arguments import BodyReader
-from headrace.server.operations.logs import LINES
 from headrace.server.store.caller import Caller
 from headrace.server.store.tables.types import aware
-from headrace.server.store.text_functions import words_of
+from headrace.server.store.text_functions import has_words
+from headrace.server.store.transaction import Store
 from headrace.settings import Settings
 
 FILTER_BYTES = 1 << 20
@@ -48,33 +48,35 @@ class Wanted(Struct):
     filter: LogFilter = field(default_factory=LogFilter)
 
 
-def logs_out(doorkeeper: Doorkeeper, settings: Settings) -> Handler:
+def logs_out(store: Store, doorkeeper: Doorkeeper, settings: Settings) -> Handler:
     """Make the handler of the socket."""
-    logs = settings.server.logs
+    logs, feed = settings.server.logs, LineFeed(store)
     reader = BodyReader(Wanted, settings.server.limits.json_depth)
 
     async def talk(socket: WebSocket, caller: Caller) -> None:
         if caller.work_pool is not None:  # S5: lines of all pools would come
-            raise Closing(REFUSED, "authorization_failed")
+            raise Closing(REFUSED, NOT_ALLOWED)
         try:
             wanted = reader.read(await heard(socket))
         except ValidationFailed:
             raise Closing(UNREADABLE, "expected a filter") from None
         if logs.stream_out_enabled and logs.stream_publishing_enabled:
-            await until_first(until_gone(socket), _tell(socket, wanted.filter))
+            await until_first(until_gone(socket), _tell(socket, feed, wanted.filter))
         await until_gone(socket)
 
     return doorkeeper.handler(talk, "logs:read", frame=FILTER_BYTES)
 
 
-async def _tell(socket: WebSocket, chosen: LogFilter) -> None:
-    with hints.subscribe(LINES) as news:
-        async for told in news:
-            for row in told["rows"]:
-                line = msgspec.convert({**row, "updated": row["created"]}, Log)
+async def _tell(socket: WebSocket, feed: LineFeed, chosen: LogFilter) -> None:
+    async with feed.listening() as listener:
+        while True:
+            try:
+                news = await listener.next_ones()
+            except TimeoutError:
+                raise Closing(COME_AGAIN, "too slow") from None
+            for line, frame in news:
                 if fits(chosen, line):
-                    await send(socket, {"type": "log", "log": line})
-            await asyncio.sleep(0)
+                    await send(socket, frame)
 
 
 def fits(chosen: LogFilter, line: Log) -> bool:
@@ -96,12 +98,8 @@ def _conditions(chosen: LogFilter, line: Log) -> Iterator[bool]:
         moment = aware(line.timestamp)
         yield (after is None or moment >= aware(after)) and (before is None or moment <= aware(before))
     if chosen.text is not None:
-        yield _text(chosen.text, line.message.lower())
+        yield has_words([line.message], chosen.text.query)
 
 
 def _task_run(among: list[UUID] | None, is_null: bool | None, id: UUID | None) -> bool:
     return (among is None or id in among) and (is_null is None or (id is None) is is_null)
-
-
-def _text(chosen: TextSearch, message: str) -> bool:
-    return all((word.lower() in message) is present for word, present in words_of(chosen.query))

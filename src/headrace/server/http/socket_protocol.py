@@ -10,11 +10,12 @@ held.  # G14
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
-from websockets.frames import Frame, Opcode
+from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
@@ -60,6 +61,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[EXTENSION] = self
 
+    def send_receive_event_to_app(self) -> None:
+        """A message was read. Uvicorn would log a traceback for text that is none, which anybody may send.  # S4"""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(self.frames):
+            self.frames = []
+            self.conn.send_close(CloseCode.INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
     def handle_ping(self) -> None:
         """A ping was read, and answered by the library unless it is kept."""
         if self.conn.unanswered:
@@ -95,3 +105,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def drop(self) -> None:
         """End the connection without a word, which the client takes as a failure (1006)."""
         self.transport.abort()
+
+
+def _is_text(pieces: Iterable[bytes]) -> bool:
+    try:
+        b"".join(pieces).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

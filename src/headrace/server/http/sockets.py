@@ -17,9 +17,10 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from headrace.server.http.auth import Authenticator
+from headrace.server.http.denials import NOBODY_KNOWN, Denials
 from headrace.server.http.guard import address_of
 from headrace.server.http.socket_protocol import EXTENSION, SocketProtocol
-from headrace.server.store.caller import ADMIN, Caller
+from headrace.server.store.caller import ANYONE, Caller
 from headrace.settings import Settings
 
 SUBPROTOCOL = "prefect"
@@ -32,6 +33,8 @@ FRAME = 64 << 10
 SEND_SECONDS = 10.0
 """How long a client may take to accept a frame."""
 NORMAL, UNREADABLE, REFUSED, TROUBLE, COME_AGAIN = 1000, 1002, 1008, 1011, 1013
+UNKNOWN, NOT_ALLOWED = "authentication_failed", "authorization_failed"
+"""Why a socket is `REFUSED`: nobody known, or somebody who may not."""
 _FRAMES = msgspec.json.Decoder(dict[str, Any])
 
 Handler = Callable[[WebSocket], Awaitable[None]]
@@ -52,10 +55,12 @@ class Doorkeeper:
     Args:
         settings: how many may wait to log in, for how long.
         authenticator: knows logins.
+        denials: takes note of sockets that are denied.
     """
 
-    def __init__(self, settings: Settings, authenticator: Authenticator) -> None:
+    def __init__(self, settings: Settings, authenticator: Authenticator, denials: Denials) -> None:
         self._authenticator = authenticator
+        self._denials = denials
         self._room = settings.server.limits.unauthenticated_sockets
         self._seconds = settings.server.limits.authenticate_seconds
         self._open = 0
@@ -78,22 +83,24 @@ class Doorkeeper:
             try:
                 caller = await self.admit(socket, access, old_clients=old_clients, frame=frame)
                 if caller is not None:
-                    await self._converse(socket, talk(socket, caller))
+                    await self._converse(socket, caller, talk(socket, caller))
             finally:
                 self._open -= 1
 
         return handle
 
-    async def _converse(self, socket: WebSocket, talk: Awaitable[None]) -> None:
+    async def _converse(self, socket: WebSocket, caller: Caller, talk: Awaitable[None]) -> None:
         revoked = asyncio.ensure_future(self._authenticator.until_revoked(socket.state.token, address_of(socket.scope)))
         talking = asyncio.ensure_future(talk)
         try:
             await asyncio.wait((talking, revoked), return_when=asyncio.FIRST_COMPLETED)
             if not talking.done():
-                return await close(socket, REFUSED, "authentication_failed")
+                return await close(socket, REFUSED, UNKNOWN)
             await talking
             await close(socket, NORMAL, "")
         except Closing as end:
+            if end.reason == NOT_ALLOWED:
+                self._note_denial(socket, caller.full_name)
             await close(socket, end.code, end.reason)
         except (WebSocketDisconnect, TimeoutError):  # it left, or does not read what it is sent
             await close(socket, TROUBLE, "too slow")
@@ -122,11 +129,12 @@ class Doorkeeper:
         socket.state.token = None
         if SUBPROTOCOL not in socket.scope["subprotocols"]:
             if not (old_clients and self._authenticator.is_open):
+                self._note_denial(socket, NOBODY_KNOWN)
                 await turn_away(socket)
                 return None
             limit(socket, frame)
             await socket.accept()
-            return ADMIN
+            return ANYONE
         if self._room <= 0:
             await busy(socket)
             return None
@@ -137,9 +145,11 @@ class Doorkeeper:
                 await socket.accept(subprotocol=SUBPROTOCOL)
                 caller = await self._caller_of(socket, await socket.receive_text())
             if caller is None:
-                await socket.close(REFUSED, "authentication_failed")
-            elif not caller.may(access):
-                await socket.close(REFUSED, "authorization_failed")
+                self._note_denial(socket, NOBODY_KNOWN)
+                await close(socket, REFUSED, UNKNOWN)
+            elif not caller.may(access) or caller.flow_run_id is not None:  # S5: no socket is about one run alone
+                self._note_denial(socket, caller.full_name)
+                await close(socket, REFUSED, NOT_ALLOWED)
             else:
                 limit(socket, frame)
                 await send(socket, {"type": "auth_success"})
@@ -153,6 +163,9 @@ class Doorkeeper:
             return None
         finally:
             self._room += 1
+
+    def _note_denial(self, socket: WebSocket, actor: str) -> None:
+        self._denials.note(actor, "open_websocket", address_of(socket.scope))  # S18
 
     async def _caller_of(self, socket: WebSocket, frame: str) -> Caller | None:
         try:
@@ -207,8 +220,13 @@ async def send(socket: WebSocket, frame: dict[str, Any] | msgspec.Struct | bytes
         WebSocketDisconnect: it is gone.
     """
     said = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
-    async with asyncio.timeout(SEND_SECONDS):
-        await socket.send_text(said.decode())
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await socket.send_text(said.decode())
+    except RuntimeError:
+        if not connection_of(socket).close_sent:
+            raise
+        raise WebSocketDisconnect(UNREADABLE) from None  # what came after the last frame was no websocket
 
 
 async def heard(socket: WebSocket) -> bytes:

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 from headrace._internal.ids import uuid7
 from headrace.schemas.task_runs import TaskRun
 from headrace.server.http.handing_out import hand_out
-from headrace.server.http.sockets import REFUSED, Closing, Doorkeeper, Handler, heard, send, until_first
+from headrace.server.http.sockets import NOT_ALLOWED, REFUSED, Closing, Doorkeeper, Handler, heard, send, until_first
 from headrace.server.operations import task_workers
 from headrace.server.operations.task_deliveries import LEASE, WAITING, give_back, keep, next_due, take
 from headrace.server.store.caller import Caller
@@ -53,7 +53,7 @@ def task_scheduling(store: Store, doorkeeper: Doorkeeper) -> Handler:
 
     async def talk(socket: WebSocket, caller: Caller) -> None:
         if caller.work_pool is not None:  # S5: background tasks belong to no pool
-            raise Closing(REFUSED, "authorization_failed")
+            raise Closing(REFUSED, NOT_ALLOWED)
         await _Server(socket, store, await _subscribed(socket)).run()
 
     return doorkeeper.handler(talk, ACCESS)

@@ -25,6 +25,7 @@ from headrace.schemas.work_pools import WorkerHeartbeat, WorkPool, WorkPoolCreat
 from headrace.server.events import hints
 from headrace.server.http.handing_out import hand_out
 from headrace.server.http.sockets import (
+    NOT_ALLOWED,
     REFUSED,
     TROUBLE,
     UNREADABLE,
@@ -74,7 +75,7 @@ GATHER = 0.05
 """Seconds between two snapshots at least."""
 _TOLD = ("base_job_template", "concurrency_limit", "is_paused", "storage_configuration")
 
-NOT_ALLOWED = (REFUSED, "authorization_failed")
+NO_ENTRY = (REFUSED, NOT_ALLOWED)
 UNKNOWN_VERSION = (REFUSED, "unsupported_version")
 UNFIT = (UNREADABLE, "protocol_error")
 NOT_STORED = (TROUBLE, "heartbeat_persistence_failed")
@@ -90,7 +91,7 @@ def worker_channel(store: Store, doorkeeper: Doorkeeper, settings: Settings) -> 
     async def talk(socket: WebSocket, caller: Caller) -> None:
         name = socket.path_params["name"]
         if caller.work_pool not in (None, name):  # S5
-            raise Closing(*NOT_ALLOWED)
+            raise Closing(*NO_ENTRY)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await _next_frame(socket, reader)
@@ -133,7 +134,7 @@ class _Channel:
         try:
             self._told, queues = await self._store.write_soon(lambda tx: _enter(tx, caller, self._name, hello))
         except (Forbidden, ObjectNotFound):  # without a pool, a worker asks by HTTP until there is one
-            raise Closing(*NOT_ALLOWED) from None
+            raise Closing(*NO_ENTRY) from None
         except ValidationFailed:
             raise Closing(*UNFIT) from None
         except HeadraceError:

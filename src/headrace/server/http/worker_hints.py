@@ -18,7 +18,16 @@ from sqlalchemy import func, select
 from starlette.websockets import WebSocket
 
 from headrace.server.events import hints
-from headrace.server.http.sockets import REFUSED, Closing, Doorkeeper, Handler, send, until_first, until_gone
+from headrace.server.http.sockets import (
+    NOT_ALLOWED,
+    REFUSED,
+    Closing,
+    Doorkeeper,
+    Handler,
+    send,
+    until_first,
+    until_gone,
+)
 from headrace.server.store.caller import Caller
 from headrace.server.store.tables.flows import FLOW_RUN
 from headrace.server.store.tables.work_pools import WORK_POOL, WORK_QUEUE
@@ -37,7 +46,7 @@ def worker_hints(store: Store, doorkeeper: Doorkeeper) -> Handler:
     async def talk(socket: WebSocket, caller: Caller) -> None:
         name = socket.path_params["name"]
         if caller.work_pool not in (None, name):  # S5
-            raise Closing(REFUSED, "authorization_failed")
+            raise Closing(REFUSED, NOT_ALLOWED)
         pool_id = await store.read_soon(lambda tx: find_pool(tx, name))
         if pool_id is None:
             raise Closing(NO_SUCH_POOL, f"there is no work pool {name[:80]!r}")

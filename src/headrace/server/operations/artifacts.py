@@ -1,12 +1,13 @@
 """Artifacts: creating, reading, changing, deleting and finding them, and the latest of each key."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
-from sqlalchemy import Row, Select, delete, select, update
+from sqlalchemy import Row, Select, delete, exists, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import ObjectNotFound
@@ -30,10 +31,11 @@ from headrace.schemas.artifacts import (
     ReadLatestArtifacts,
 )
 from headrace.server.events.log import related_to, tell_of
-from headrace.server.operations.paging import count_of, listed, page_size
+from headrace.server.operations.paging import chosen_rows, count_of, listed, page_size
 from headrace.server.operations.registry import implements
 from headrace.server.operations.rows import values_of
-from headrace.server.store.filters import ordered, scoped, where
+from headrace.server.store.filters import scoped, where
+from headrace.server.store.long_lists import among
 from headrace.server.store.statements import upsert
 from headrace.server.store.tables import ARTIFACT, ARTIFACT_COLLECTION
 from headrace.server.store.transaction import Tx
@@ -103,25 +105,51 @@ def delete_artifact(tx: Tx, id: UUID) -> None:
     """Delete an artifact; the one before it becomes the latest of its key."""
     artifact = read_artifact(tx, id)
     tx.execute(delete(ARTIFACT).where(ARTIFACT.c.id == id))
-    collection_id = tx.execute(select(_KEYS.id).where(_KEYS.latest_id == id).with_for_update()).scalar()
-    if collection_id is None:
-        return
-    versions = _SELECT.where(ARTIFACT.c.key == artifact.key).order_by(ARTIFACT.c.created.desc(), ARTIFACT.c.id.desc())
-    before = tx.execute(versions.limit(1)).one_or_none()
-    if before is None:
-        tx.execute(delete(ARTIFACT_COLLECTION).where(_KEYS.id == collection_id))
-        _tell(tx, "deleted", collection_id, artifact)
-    else:
-        changes = {"latest_id": before.id, "updated": tx.now}
-        tx.execute(update(ARTIFACT_COLLECTION).where(_KEYS.id == collection_id).values(changes))
-        _tell(tx, "updated", collection_id, _read_row(before))
+    if artifact.key is not None:
+        settle_latest(tx, [artifact.key], artifact)
+
+
+def delete_artifacts(tx: Tx, ids: Sequence[UUID]) -> None:
+    """Delete artifacts; those that are left become the latest of their keys.
+
+    Args:
+        tx: a writing transaction.
+        ids: those that are gone already are passed over.
+    """
+    of_these = among(ARTIFACT.c.id, ids)
+    keys = tx.execute(select(ARTIFACT.c.key).distinct().where(of_these, ARTIFACT.c.key.is_not(None))).scalars().all()
+    tx.execute(delete(ARTIFACT).where(of_these))
+    settle_latest(tx, keys)
+
+
+def settle_latest(tx: Tx, keys: Sequence[str], gone: Artifact | None = None) -> None:
+    """See that keys whose latest artifact is gone have the newest that is left, or are gone as well.
+
+    Args:
+        tx: a writing transaction.
+        keys: which; those whose latest artifact is there stay as they are.
+        gone: the artifact that was the latest of the only key, if it is known.
+    """
+    lost = select(ARTIFACT_COLLECTION).where(among(_KEYS.key, keys), ~exists().where(ARTIFACT.c.id == _KEYS.latest_id))
+    for row in tx.execute(lost.order_by(_KEYS.id).with_for_update()).all():
+        versions = _SELECT.where(ARTIFACT.c.key == row.key).order_by(ARTIFACT.c.created.desc(), ARTIFACT.c.id.desc())
+        before = tx.execute(versions.limit(1)).one_or_none()
+        if before is None:
+            last = gone or Artifact(id=row.latest_id, created=row.created, updated=row.updated, key=row.key)
+            tx.execute(delete(ARTIFACT_COLLECTION).where(_KEYS.id == row.id))
+            _tell(tx, "deleted", row.id, last)
+        else:
+            changes = {"latest_id": before.id, "updated": tx.now}
+            tx.execute(update(ARTIFACT_COLLECTION).where(_KEYS.id == row.id).values(changes))
+            _tell(tx, "updated", row.id, _read_row(before))
 
 
 @implements(READ_ARTIFACTS, access="artifacts:read")
 def read_artifacts(tx: Tx, body: ReadArtifacts) -> list[Artifact]:
     """The artifacts that filters find."""
-    chosen = ordered(_narrowed(_SELECT, body), ARTIFACT, body.sort).limit(page_size(body.limit)).offset(body.offset)
-    return listed(tx.execute(chosen), _read_row, "artifact")
+    limit = page_size(body.limit)
+    rows = chosen_rows(tx, "artifacts", lambda: _narrowed(_SELECT, body), ARTIFACT, body, limit, body.offset)
+    return listed(rows, _read_row, "artifact")
 
 
 @implements(COUNT_ARTIFACTS, access="artifacts:read")
@@ -133,8 +161,8 @@ def count_artifacts(tx: Tx, body: CountArtifacts) -> int:
 @implements(READ_LATEST_ARTIFACTS, access="artifacts:read")
 def read_latest_artifacts(tx: Tx, body: ReadLatestArtifacts) -> list[ArtifactCollection]:
     """The latest artifact of each key that filters find."""
-    chosen = ordered(_narrowed(_LATEST, body), ARTIFACT_COLLECTION, body.sort)
-    rows = tx.execute(chosen.limit(page_size(body.limit)).offset(body.offset))
+    limit, table = page_size(body.limit), ARTIFACT_COLLECTION
+    rows = chosen_rows(tx, "latest artifacts", lambda: _narrowed(_LATEST, body), table, body, limit, body.offset)
     return listed(rows, _read_latest, "artifact")
 
 

@@ -27,7 +27,7 @@ from headrace.schemas.block_filters import BlockDocumentFilter, BlockDocumentSor
 from headrace.schemas.block_schemas import BlockSchema
 from headrace.schemas.block_secrets import restored, secret_paths
 from headrace.server.operations.block_reading import Shelf, StoredBlock
-from headrace.server.operations.block_removal import delete_documents, tell_of_block
+from headrace.server.operations.block_removal import delete_documents, keep, tell_of_block
 from headrace.server.operations.block_schemas import find_schema
 from headrace.server.operations.block_types import check_name, read_block_type_by_slug
 from headrace.server.operations.block_vault import seal
@@ -63,6 +63,7 @@ def _split(tx: Tx, data: dict[str, Any]) -> tuple[dict[str, Any], dict[str, UUID
 
 
 def _schema_for(tx: Tx, id: UUID, block_type_id: UUID) -> BlockSchema:
+    keep(tx, BLOCK_SCHEMA, id)
     try:
         schema = find_schema(tx, id)
     except ObjectNotFound as error:

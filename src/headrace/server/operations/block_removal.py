@@ -1,8 +1,9 @@
 """Deleting blocks, with what belongs to them, and the events that tell of blocks."""
 
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, Table, delete, select
 
 from headrace.schemas.block_secrets import masked
 from headrace.server.events.log import tell_of
@@ -52,6 +53,12 @@ def delete_documents(tx: Tx, condition: ColumnElement[bool]) -> int:
 
 def delete_schemas(tx: Tx, condition: ColumnElement[bool]) -> int:
     """Delete the block schemas for which a condition holds, with their blocks."""
-    chosen = select(BLOCK_SCHEMA.c.id).where(condition)
-    delete_documents(tx, BLOCK_DOCUMENT.c.block_schema_id.in_(chosen))
-    return tx.execute(delete(BLOCK_SCHEMA).where(condition)).rowcount
+    locked = select(BLOCK_SCHEMA.c.id).where(condition).order_by(BLOCK_SCHEMA.c.id).with_for_update()  # G16
+    ids = list(tx.execute(locked).scalars())
+    delete_documents(tx, among(BLOCK_DOCUMENT.c.block_schema_id, ids))
+    return tx.execute(delete(BLOCK_SCHEMA).where(among(BLOCK_SCHEMA.c.id, ids))).rowcount
+
+
+def keep(tx: Tx, table: Table, id: UUID) -> None:
+    """Keep a block type or schema, if it is there, from being deleted before this transaction ends.  # G16"""
+    tx.execute(select(table.c.id).where(table.c.id == id).with_for_update(read=True, key_share=True)).all()

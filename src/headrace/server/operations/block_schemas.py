@@ -21,13 +21,13 @@ from headrace.schemas.block_schemas import (
 from headrace.schemas.block_secrets import secret_paths
 from headrace.server.operations.block_checksums import checksum_of
 from headrace.server.operations.block_reading import read_schemas
-from headrace.server.operations.block_removal import delete_schemas
+from headrace.server.operations.block_removal import delete_schemas, keep
 from headrace.server.operations.block_types import read_block_type_by_id
 from headrace.server.operations.paging import page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.store.filters import where
 from headrace.server.store.statements import insert_ignore
-from headrace.server.store.tables import BLOCK_SCHEMA
+from headrace.server.store.tables import BLOCK_SCHEMA, BLOCK_TYPE
 from headrace.server.store.transaction import Tx
 
 _SELECT: Select[tuple[object, ...]] = select(BLOCK_SCHEMA)
@@ -48,6 +48,7 @@ def find_schema(tx: Tx, id: UUID) -> BlockSchema:
 @implements(CREATE_BLOCK_SCHEMA, access="blocks:write")
 def create_block_schema(tx: Tx, body: BlockSchemaCreate) -> BlockSchema | Existing:
     """Make a schema known, or find the one of the same checksum and version."""
+    keep(tx, BLOCK_TYPE, body.block_type_id)
     block_type = read_block_type_by_id(tx, body.block_type_id)
     fields = {"block_schema_references": {}} | body.fields
     if fields.get("secret_fields", []) != secret_paths(fields):

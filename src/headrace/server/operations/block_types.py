@@ -117,6 +117,7 @@ def update_block_type(tx: Tx, id: UUID, body: BlockTypeUpdate) -> None:
 @implements(DELETE_BLOCK_TYPE, access="blocks:write")
 def delete_block_type(tx: Tx, id: UUID) -> None:
     """Delete a block type with its schemas and blocks."""
+    tx.execute(select(BLOCK_TYPE.c.id).where(BLOCK_TYPE.c.id == id).with_for_update()).all()
     gone = read_block_type_by_id(tx, id)
     if gone.is_protected:
         raise Forbidden("protected block types cannot be deleted.")  # Prefect's clients look for these words

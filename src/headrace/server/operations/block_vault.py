@@ -23,6 +23,7 @@ import msgspec
 from sqlalchemy import select, update
 
 from headrace.exceptions import ApiError, ConfigurationError
+from headrace.server.operations.auditing import note_act
 from headrace.server.store.long_lists import among
 from headrace.server.store.tables import BLOCK_DOCUMENT
 from headrace.server.store.transaction import Store, Tx
@@ -95,10 +96,12 @@ def rotate(store: Store) -> tuple[int, list[UUID]]:
     Returns:
         How many were encrypted anew, and which could not be read and so were left as they are.
     """
-    keys = _keys()
-    if not get_settings().server.encryption_key:
+    keys, is_given = _keys(), bool(get_settings().server.encryption_key)
+    first = keys[0] if is_given else _new_key()
+    store.write(lambda tx: note_act(tx, "rotate_key", "secrets", fingerprint(first)))  # S18: before it takes effect
+    if not is_given:
         used = store.read(lambda tx: set(tx.execute(select(BLOCK_DOCUMENT.c.key_id).distinct()).scalars()))
-        _write([_new_key(), *keys[:1], *(key for key in keys[1:] if fingerprint(key) in used)]).replace(_path())
+        _write([first, *keys[:1], *(key for key in keys[1:] if fingerprint(key) in used)]).replace(_path())
         keys = _keys()
     old = select(BLOCK_DOCUMENT.c.id).where(BLOCK_DOCUMENT.c.key_id != fingerprint(keys[0]))
     ids = store.read(lambda tx: list(tx.execute(old.order_by(BLOCK_DOCUMENT.c.id)).scalars()))

@@ -16,6 +16,7 @@ from headrace.server.store.tables import (
     FLOW_RUN_STATE,
     FLOW_RUN_TAG,
     LOG,
+    RUN_KEY,
     SLOT_LEASE,
     TASK_RUN,
     TASK_RUN_STATE,
@@ -42,6 +43,7 @@ def _delete_flow_runs(tx: Tx, ids: Sequence[UUID]) -> int:
         tx.execute(delete(table).where(table.c.flow_run_id.in_(ids)))
     deleted = tx.execute(delete(FLOW_RUN).where(FLOW_RUN.c.id.in_(ids))).rowcount
     tx.execute(delete(FLOW_RUN_TAG).where(FLOW_RUN_TAG.c.run_id.in_(ids)))  # after the runs, as who changes them
+    tx.execute(delete(RUN_KEY).where(RUN_KEY.c.flow_run_id.in_(ids)))
     return deleted
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import ObjectNotFound, ValidationFailed
@@ -42,12 +42,14 @@ from headrace.server.operations.deleting import delete_deployments
 from headrace.server.operations.deployment_schedules import replace_schedules, update_schedules
 from headrace.server.operations.future_runs import rescheduled, schedules_of, take_back_runs
 from headrace.server.operations.object_events import tell_of_deployment_update, tell_of_deployments
-from headrace.server.operations.paging import count_of, listed, page_facts, page_size
+from headrace.server.operations.paging import chosen_rows, count_of, listed, page_facts, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.operations.work_pools import find_pool
 from headrace.server.operations.work_queues import agent_pool, insert_queue
-from headrace.server.store.filters import ordered, scoped, where
+from headrace.server.store.filters import scoped, where
+from headrace.server.store.long_lists import by_ids
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import (
     CONCURRENCY_LIMIT,
     DEPLOYMENT,
@@ -65,6 +67,19 @@ _SELECT: Select[Any] = (
     select(DEPLOYMENT, WORK_POOL.c.name.label("work_pool_name"), WORK_QUEUE.c.name.label("queue_name"))
     .outerjoin(WORK_QUEUE, WORK_QUEUE.c.id == DEPLOYMENT.c.work_queue_id)
     .outerjoin(WORK_POOL, WORK_POOL.c.id == WORK_QUEUE.c.work_pool_id)
+)
+_ONE = Prepared(_SELECT.where(DEPLOYMENT.c.id == bindparam("deployment")))
+_LIMITS = by_ids(select(CONCURRENCY_LIMIT), CONCURRENCY_LIMIT.c.id)
+_SLOTS = by_ids(
+    select(SLOT_LEASE.c.limit_id, func.sum(SLOT_LEASE.c.slots).label("active"))
+    .where(SLOT_LEASE.c.until > bindparam("now"))
+    .group_by(SLOT_LEASE.c.limit_id),
+    SLOT_LEASE.c.limit_id,
+)
+_POOL = Prepared(
+    select(WORK_POOL.c.id, WORK_POOL.c.name, WORK_POOL.c.base_job_template)
+    .join(WORK_QUEUE, WORK_QUEUE.c.work_pool_id == WORK_POOL.c.id)
+    .where(WORK_QUEUE.c.id == bindparam("queue"))
 )
 
 
@@ -89,13 +104,8 @@ def read_rows(tx: Tx, rows: Sequence[Row[Any]]) -> list[Deployment]:
 def _limits(tx: Tx, ids: Sequence[UUID]) -> dict[UUID | None, dict[str, Any]]:
     if not ids:
         return {}
-    live = (
-        select(SLOT_LEASE.c.limit_id, func.sum(SLOT_LEASE.c.slots).label("active"))
-        .where(SLOT_LEASE.c.limit_id.in_(ids), SLOT_LEASE.c.until > tx.now)
-        .group_by(SLOT_LEASE.c.limit_id)
-    )
-    active = {row.limit_id: row.active for row in tx.execute(live)}
-    rows = tx.execute(select(CONCURRENCY_LIMIT).where(CONCURRENCY_LIMIT.c.id.in_(ids)))
+    active = {row.limit_id: row.active for row in tx.execute(_SLOTS, {"ids": ids, "now": tx.now})}
+    rows = tx.execute(_LIMITS, {"ids": ids})
     return {row.id: values_of(row) | {"active_slots": active.get(row.id, 0)} for row in rows}
 
 
@@ -105,7 +115,7 @@ def find_deployment(tx: Tx, id: UUID) -> Deployment:
     Raises:
         ObjectNotFound: there is none of this id.
     """
-    found = read_rows(tx, tx.execute(_SELECT.where(DEPLOYMENT.c.id == id)).all())
+    found = read_rows(tx, tx.execute(_ONE, {"deployment": id}).all())
     if not found:
         raise ObjectNotFound("Deployment", id)
     return found[0]
@@ -216,9 +226,8 @@ def _check(tx: Tx, values: Mapping[str, Any], queue_id: UUID | None) -> None:
 
 def pool_of(tx: Tx, queue_id: UUID) -> Row[Any] | None:
     """The pool that a queue belongs to: its id, name and job template."""
-    fields = (WORK_POOL.c.id, WORK_POOL.c.name, WORK_POOL.c.base_job_template)
-    joined = select(*fields).join(WORK_QUEUE, WORK_QUEUE.c.work_pool_id == WORK_POOL.c.id)
-    return tx.execute(joined.where(WORK_QUEUE.c.id == queue_id)).one_or_none()
+    row: Row[Any] | None = tx.execute(_POOL, {"queue": queue_id}).one_or_none()
+    return row
 
 
 def _set_limits(tx: Tx, id: UUID, given: Mapping[str, Any]) -> None:
@@ -352,17 +361,20 @@ def _chosen(statement: Select[Any], body: ReadDeployments | PaginateDeployments 
 @implements(READ_DEPLOYMENTS, access="deployments:read")
 def read_deployments(tx: Tx, body: ReadDeployments) -> list[Deployment]:
     """The deployments that filters find."""
-    chosen = ordered(_chosen(_SELECT, body), DEPLOYMENT, body.sort)
-    return read_rows(tx, tx.execute(chosen.limit(page_size(body.limit)).offset(body.offset)).all())
+    return _page(tx, body, page_size(body.limit), body.offset)
+
+
+def _page(tx: Tx, body: ReadDeployments | PaginateDeployments, limit: int, offset: int) -> list[Deployment]:
+    rows = chosen_rows(tx, "deployments", lambda: _chosen(_SELECT, body), DEPLOYMENT, body, limit, offset)
+    return read_rows(tx, rows)
 
 
 @implements(PAGINATE_DEPLOYMENTS, access="deployments:read")
 def paginate_deployments(tx: Tx, body: PaginateDeployments) -> DeploymentPaginationResponse:
     """A page of the deployments that filters find, with how many there are."""
     limit = page_size(body.limit)
-    chosen = ordered(_chosen(_SELECT, body), DEPLOYMENT, body.sort).limit(limit).offset((body.page - 1) * limit)
-    results = read_rows(tx, tx.execute(chosen).all())
-    facts = page_facts(tx, _chosen(select(DEPLOYMENT.c.id), body), body.page, limit)
+    results = _page(tx, body, limit, (body.page - 1) * limit)
+    facts = page_facts(count_of(tx, _chosen(select(DEPLOYMENT.c.id), body)), body.page, limit)
     return DeploymentPaginationResponse(results=results, **facts)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam
 
 from headrace._internal.ids import uuid7
-from headrace.server.operations.slots import find_place, free, freed, leave_line, stand_in_line
+from headrace.server.operations.slots import Freeing, find_place, freed, leave_line, stand_in_line
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.rules.change import Effect
 from headrace.server.rules.facts import FOREVER
@@ -18,7 +18,7 @@ from headrace.server.store.tables import SLOT_LEASE, TASK_RUN
 from headrace.server.store.transaction import Tx
 
 _OF_STATES = and_(SLOT_LEASE.c.holder_id == bindparam("holder"), ~SLOT_LEASE.c.by_client)
-_FREE = SLOT_LEASE.delete().where(_OF_STATES)
+_FREE = Freeing(SLOT_LEASE.delete().where(_OF_STATES))
 _EXTEND = Prepared(SLOT_LEASE.update().where(_OF_STATES).values(until=bindparam("end")))
 _CACHE = Prepared(
     TASK_RUN.update()
@@ -43,7 +43,7 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
             case ExtendSlot(until):
                 tx.send(_EXTEND, {"holder": run_id, "end": until})
             case FreeSlots() | FreeTagSlots():
-                free(tx, _FREE, {"holder": run_id})
+                _FREE.send(tx, {"holder": run_id})
             case TakeTagSlots(limit_ids):
                 _take(tx, kind, run_id, limit_ids, FOREVER, uuid7())
             case StandInLine(limit_ids, retry):
@@ -59,7 +59,7 @@ def carry_out(tx: Tx, run_id: UUID, kind: str, effects: Iterable[Effect]) -> Non
 
 def _take(tx: Tx, kind: str, run_id: UUID, limit_ids: Sequence[UUID], until: datetime, lease_id: UUID) -> None:
     """Give a run one slot of each limit, in place of those it may have."""
-    tx.execute(_FREE, {"holder": run_id})
+    _FREE.send(tx, {"holder": run_id})
     leave_line(tx, request=run_id)
     lease = {"id": lease_id, "slots": 1, "holder_type": kind, "holder_id": run_id, "acquired": tx.now, "until": until}
     tx.execute(SLOT_LEASE.insert(), [{**lease, "limit_id": limit_id} for limit_id in limit_ids])

@@ -15,6 +15,7 @@ from sqlalchemy import FromClause, Row, Table, and_, bindparam, or_, select
 from headrace.exceptions import ObjectNotFound
 from headrace.schemas.concurrency_limits import ConcurrencyLimitStrategy
 from headrace.schemas.states import State, StateDetails, StateType
+from headrace.server.operations.rows import values_of
 from headrace.server.operations.slots import standings
 from headrace.server.operations.surroundings import SURROUNDINGS, surrounded
 from headrace.server.rules.change import Change, FlowRunNow, TaskRunNow
@@ -115,7 +116,7 @@ def times(settings: Settings | None = None) -> Times:
 
 def read_state(row: Mapping[str, Any] | Row[Any], prefix: str = "state_") -> State | None:
     """The state in columns `<prefix>id`, `<prefix>type`, ...; None when there is none."""
-    columns = row._mapping if isinstance(row, Row) else row
+    columns = row if isinstance(row, Mapping) else values_of(row)
     if columns[f"{prefix}id"] is None:
         return None
     return State(

@@ -30,14 +30,14 @@ from headrace.schemas.flow_runs import (
     PaginateFlowRuns,
     ReadFlowRuns,
 )
+from headrace.schemas.origin import BY_FLOW_RUN
 from headrace.schemas.states import State, StateType
 from headrace.server.operations.checks import check_job_variables
 from headrace.server.operations.deleting import delete_flow_runs
-from headrace.server.operations.lookups import run_ids
-from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
+from headrace.server.operations.paging import count_of_runs, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, flow_run_of, read_flow_run_row
-from headrace.server.operations.tagged import index_tags, narrowed
+from headrace.server.operations.tagged import index_tags
 from headrace.server.operations.transitions import add_first_flow_run_state, first_flow_run_state
 from headrace.server.store.filters import scoped, where
 from headrace.server.store.long_lists import by_ids
@@ -77,6 +77,7 @@ def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
     _check_job_variables(tx, queue_id, body.job_variables, complete=False)
     values = new_run(tx, flow_id=body.flow_id, name=body.name)
     values |= {
+        "created_by": _creator(tx),
         "deployment_id": body.deployment_id,
         "parent_task_run_id": body.parent_task_run_id,
         "flow_version": body.flow_version,
@@ -95,6 +96,12 @@ def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
     if state is None:
         return Existing(find_run_by_key(tx, body.flow_id, body.idempotency_key))
     return flow_run_of(values, state, tx.now, work_pool_name=body.work_pool_name, work_pool_id=pool_id)
+
+
+def _creator(tx: Tx) -> dict[str, str] | None:
+    """The run whose process creates it, when that logs in with the key of its run; that key may change it too."""
+    run_id = tx.caller.flow_run_id
+    return None if run_id is None else {"type": BY_FLOW_RUN, "id": str(run_id)}
 
 
 def find_run_by_key(tx: Tx, flow_id: UUID, key: str | None) -> FlowRun:
@@ -260,11 +267,11 @@ def paginate_flow_runs(tx: Tx, body: PaginateFlowRuns) -> FlowRunPaginationRespo
     limit = page_size(body.limit)
     rows = flow_run_rows(tx, _BY_IDS, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_flow_run_row(row, tx.now), "flow run")
-    facts = page_facts(tx, run_ids(tx, FLOW_RUN, narrowed(tx, body), chosen_flow_runs), body.page, limit)
+    facts = page_facts(count_of_runs(tx, chosen_flow_runs, FLOW_RUN, body), body.page, limit)
     return FlowRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_FLOW_RUNS, access="runs:read")
 def count_flow_runs(tx: Tx, body: CountFlowRuns) -> int:
     """How many flow runs filters find."""
-    return count_of(tx, run_ids(tx, FLOW_RUN, narrowed(tx, body), chosen_flow_runs))
+    return count_of_runs(tx, chosen_flow_runs, FLOW_RUN, body)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, delete, func, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import ObjectNotFound
@@ -37,16 +37,18 @@ from headrace.schemas.flows import (
 from headrace.schemas.states import StateType
 from headrace.server.operations.deleting import delete_deployments, delete_flow_runs
 from headrace.server.operations.object_events import tell_of_flows
-from headrace.server.operations.paging import count_of, listed, page_facts, page_size
+from headrace.server.operations.paging import chosen_rows, count_of, listed, page_facts, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.rows import values_of
-from headrace.server.store.filters import ordered, scoped, where
+from headrace.server.store.filters import scoped, where
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import DEPLOYMENT, FLOW, FLOW_RUN
 from headrace.server.store.transaction import Tx
 
 _SELECT = select(FLOW)
-_BY_NAME = "name"
+_ONE = Prepared(_SELECT.where(FLOW.c.id == bindparam("flow")))
+_BY_NAME = Prepared(_SELECT.where(FLOW.c.name == bindparam("called")))
 
 
 def read_flow_row(row: Row[Any]) -> Flow:
@@ -57,22 +59,22 @@ def read_flow_row(row: Row[Any]) -> Flow:
 @implements(CREATE_FLOW, access="flows:write")
 def create_flow(tx: Tx, body: FlowCreate) -> Flow | Existing:
     """Create a flow, or find the one of this name."""
-    found = tx.execute(_SELECT.where(FLOW.c.name == body.name)).one_or_none()
+    found = tx.execute(_BY_NAME, {"called": body.name}).one_or_none()
     if found is not None:
         return Existing(read_flow_row(found))
     flow = Flow(
         id=uuid7(), created=tx.now, updated=tx.now, name=body.name, tags=body.tags, labels=dict(body.labels or {})
     )
-    if insert_ignore(tx, FLOW, [msgspec.structs.asdict(flow)], index=[_BY_NAME]):
+    if insert_ignore(tx, FLOW, [msgspec.structs.asdict(flow)], index=["name"]):
         tell_of_flows(tx, "created", [flow.id])
         return flow
-    return Existing(read_flow_row(tx.execute(_SELECT.where(FLOW.c.name == body.name)).one()))
+    return Existing(read_flow_row(tx.execute(_BY_NAME, {"called": body.name}).one()))
 
 
 @implements(READ_FLOW, access="flows:read")
 def read_flow(tx: Tx, id: UUID) -> Flow:
     """One flow."""
-    row = tx.execute(_SELECT.where(FLOW.c.id == id)).one_or_none()
+    row = tx.execute(_ONE, {"flow": id}).one_or_none()
     if row is None:
         raise ObjectNotFound("Flow", id)
     return read_flow_row(row)
@@ -81,7 +83,7 @@ def read_flow(tx: Tx, id: UUID) -> Flow:
 @implements(READ_FLOW_BY_NAME, access="flows:read")
 def read_flow_by_name(tx: Tx, name: str) -> Flow:
     """The flow of a name."""
-    row = tx.execute(_SELECT.where(FLOW.c.name == name)).one_or_none()
+    row = tx.execute(_BY_NAME, {"called": name}).one_or_none()
     if row is None:
         raise ObjectNotFound("Flow", name)
     return read_flow_row(row)
@@ -136,17 +138,17 @@ def _chosen(body: ReadFlows | PaginateFlows | CountFlows) -> Select[Any]:
 @implements(READ_FLOWS, access="flows:read")
 def read_flows(tx: Tx, body: ReadFlows) -> list[Flow]:
     """The flows that filters find."""
-    chosen = ordered(_chosen(body), FLOW, body.sort).limit(page_size(body.limit)).offset(body.offset)
-    return listed(tx.execute(chosen), read_flow_row, "flow")
+    rows = chosen_rows(tx, "flows", lambda: _chosen(body), FLOW, body, page_size(body.limit), body.offset)
+    return listed(rows, read_flow_row, "flow")
 
 
 @implements(PAGINATE_FLOWS, access="flows:read")
 def paginate_flows(tx: Tx, body: PaginateFlows) -> FlowPaginationResponse:
     """A page of the flows that filters find, with how many there are."""
-    limit, chosen = page_size(body.limit), _chosen(body)
-    rows = tx.execute(ordered(chosen, FLOW, body.sort).limit(limit).offset((body.page - 1) * limit))
+    limit = page_size(body.limit)
+    rows = chosen_rows(tx, "flows", lambda: _chosen(body), FLOW, body, limit, (body.page - 1) * limit)
     results = listed(rows, read_flow_row, "flow")
-    return FlowPaginationResponse(results=results, **page_facts(tx, chosen, body.page, limit))
+    return FlowPaginationResponse(results=results, **page_facts(count_of(tx, _chosen(body)), body.page, limit))
 
 
 @implements(COUNT_FLOWS, access="flows:read")

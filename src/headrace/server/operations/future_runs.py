@@ -27,6 +27,7 @@ from headrace.server.operations.paging import listed
 from headrace.server.operations.rows import values_of
 from headrace.server.rules.scheduling import IDLE, Horizon, due_ahead, next_look
 from headrace.server.store.json_functions import member
+from headrace.server.store.long_lists import by_ids
 from headrace.server.store.tables import DEPLOYMENT, DEPLOYMENT_SCHEDULE, FLOW_RUN
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
@@ -34,6 +35,10 @@ from headrace.settings import get_settings
 logger = logging.getLogger("headrace.server.scheduler")
 
 AUTO = "auto-scheduled"
+_OF_DEPLOYMENTS = by_ids(
+    select(DEPLOYMENT_SCHEDULE).order_by(DEPLOYMENT_SCHEDULE.c.updated.desc(), DEPLOYMENT_SCHEDULE.c.id.desc()),
+    DEPLOYMENT_SCHEDULE.c.deployment_id,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,7 @@ def read_schedule(row: Row[Any]) -> DeploymentSchedule:
 
 def schedules_of(tx: Tx, deployment_ids: Sequence[UUID]) -> dict[UUID, list[DeploymentSchedule]]:
     """The schedules of deployments, by deployment; one that cannot be read is left out and reported.  # G13"""
-    chosen = select(DEPLOYMENT_SCHEDULE).where(DEPLOYMENT_SCHEDULE.c.deployment_id.in_(deployment_ids))
-    rows = tx.execute(chosen.order_by(DEPLOYMENT_SCHEDULE.c.updated.desc(), DEPLOYMENT_SCHEDULE.c.id.desc()))
+    rows = tx.execute(_OF_DEPLOYMENTS, {"ids": deployment_ids})
     found: dict[UUID, list[DeploymentSchedule]] = {}
     for schedule in listed(rows, read_schedule, "schedule"):
         if schedule.deployment_id is not None:

@@ -3,27 +3,27 @@
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Row, insert, select
+from sqlalchemy import Row, select
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import ObjectNotFound
 from headrace.schemas.flow_runs import DOWNLOAD_LOGS
 from headrace.schemas.logs import CREATE_LOGS, READ_LOGS, Log, LogCreate, ReadLogs
-from headrace.server.events import hints
-from headrace.server.operations.paging import listed, page_size
+from headrace.server.events.line_news import tell_of_lines
+from headrace.server.operations.paging import chosen_rows, listed, page_size
 from headrace.server.operations.registry import Raw, implements
 from headrace.server.operations.rows import values_of
-from headrace.server.store.filters import ordered, where
+from headrace.server.store.filters import where
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import FLOW_RUN, LOG
 from headrace.server.store.transaction import Tx
 
-LINES = "log-lines"
-"""The topic on which new log lines are told."""
+_INSERT = Prepared(LOG.insert())
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _HEAD = ("timestamp", "level", "flow_run_id", "task_run_id", "message")
 
@@ -33,17 +33,12 @@ def create_logs(tx: Tx, body: list[LogCreate]) -> Any:
     """Write log lines."""
     if body:
         rows = [msgspec.structs.asdict(line) | {"id": uuid7(), "created": tx.now} for line in body]
-        tx.execute(insert(LOG), rows)
-        tell_of_lines(tx, rows)
+        tx.send(_INSERT, rows)
+        tell_of_lines(tx, (row["id"] for row in rows))
 
 
-def tell_of_lines(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Tell those who listen to log lines, in this process, of lines that this transaction writes."""
-    if hints.is_heard(LINES):
-        tx.after_commit(lambda: hints.publish(LINES, {"rows": rows}))
-
-
-def _read(row: Row[Any]) -> Log:
+def read_line(row: Row[Any]) -> Log:
+    """A row of the log as what a client sees."""
     values = values_of(row)
     return msgspec.convert({**values, "updated": values["created"]}, Log)
 
@@ -51,8 +46,9 @@ def _read(row: Row[Any]) -> Log:
 @implements(READ_LOGS, access="logs:read")
 def read_logs(tx: Tx, body: ReadLogs) -> list[Log]:
     """The log lines a filter finds."""
-    chosen = ordered(select(LOG).where(where(LOG, body.logs)), LOG, body.sort)
-    return listed(tx.execute(chosen.limit(page_size(body.limit)).offset(body.offset)), _read, "log line")
+    limit = page_size(body.limit)
+    rows = chosen_rows(tx, "log lines", lambda: select(LOG).where(where(LOG, body.logs)), LOG, body, limit, body.offset)
+    return listed(rows, read_line, "log line")
 
 
 @implements(DOWNLOAD_LOGS, access="logs:read")

@@ -5,14 +5,15 @@ may take the one of a state in which all runs are.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy import Select, Table, select
 
 from headrace.schemas.filters import Operator
 from headrace.server.operations.tagged import INDEXES
-from headrace.server.store.filters import Condition, given, where
+from headrace.server.store.composed import Question
+from headrace.server.store.filters import given, where
 from headrace.server.store.plan_hints import tested
 from headrace.server.store.tables import FLOW_RUN
 from headrace.server.store.tables.tags import LONGEST
@@ -29,14 +30,38 @@ _OWNERS = ("flows", "deployments", "work_pools", "work_pool_queues")
 _PARENTS = ("deployment_id", "parent_task_run_id", "parent_flow_run_id")
 
 
-def run_ids(tx: Tx, runs: Table, body: Struct, choose: Choice) -> Select[Any]:
-    """A select of the ids of the runs that a body chooses.
+class Way(StrEnum):
+    """How SQLite is to find the runs that are asked for."""
+
+    AS_ASKED = "as asked"
+    BY_STATE = "by state"
+    NOT_BY_STATE = "not by state"
+
+
+def way_to(tx: Tx, runs: Table, body: Any) -> Way:
+    """How to find the runs that a body chooses: where it asks for states among other things, it depends on the rows.
 
     Args:
         tx: the transaction.
         runs: FLOW_RUN or TASK_RUN.
         body: filters.
+    """
+    if tx.dialect != "sqlite" or runs is not FLOW_RUN or not _may_be_found_by_state(body):
+        return Way.AS_ASKED
+    of_state = type(body.flow_runs)(state=body.flow_runs.state)
+    question = Question("few flow runs", of_state)
+    more = tx.ask(question, lambda: select(FLOW_RUN.c.id).where(where(FLOW_RUN, of_state)).offset(FEW).limit(1))
+    return Way.NOT_BY_STATE if more else Way.BY_STATE
+
+
+def run_ids(runs: Table, body: Any, choose: Choice, way: Way) -> Select[Any]:
+    """A select of the ids of the runs that a body chooses.
+
+    Args:
+        runs: FLOW_RUN or TASK_RUN.
+        body: filters.
         choose: narrows a select from runs by them.
+        way: how to find them.
     """
     name = f"{runs.name}s"
     tag = _only_tag(name, body)
@@ -45,14 +70,15 @@ def run_ids(tx: Tx, runs: Table, body: Struct, choose: Choice) -> Select[Any]:
         return select(index.c.run_id).where(index.c.tag == tag)
     chosen = choose(select(runs.c.id), body)
     condition = chosen.whereclause
-    if tx.dialect != "sqlite" or runs is not FLOW_RUN or condition is None or not _may_be_found_by_state(body):
+    if way is Way.AS_ASKED or condition is None:
         return chosen
-    return select(runs.c.id).where(_by_state_if_few(tx, condition, body))
+    found_by = {"id", *_STATE} if way is Way.BY_STATE else set(runs.c.keys()) - _STATE
+    return select(runs.c.id).where(tested(condition, runs, found_by))
 
 
-def few(tx: Tx, ids: Select[Any]) -> bool:
-    """Whether a select finds no more than `FEW` rows."""
-    return tx.execute(ids.offset(FEW).limit(1)).first() is None
+def filters_of(body: Any) -> list[tuple[str, Any]]:
+    """The filters of a body that are set, by their names."""
+    return [one for one in given(body) if one[0] not in _PAGING]
 
 
 def stand_in_order(runs: Table, body: Any) -> bool:
@@ -73,17 +99,10 @@ def _may_be_found_by_state(body: Any) -> bool:
     return any(getattr(body, name, None) for name in _OWNERS) or any(getattr(own, name) for name in _PARENTS)
 
 
-def _by_state_if_few(tx: Tx, condition: Condition, body: Any) -> Condition:
-    of_state = type(body.flow_runs)(state=body.flow_runs.state)
-    if few(tx, select(FLOW_RUN.c.id).where(where(FLOW_RUN, of_state))):
-        return tested(condition, FLOW_RUN, {"id", *_STATE})
-    return tested(condition, FLOW_RUN, set(FLOW_RUN.c.keys()) - _STATE)
-
-
 def _only(body: Any, *path: str) -> list[tuple[str, Any]]:
     """What is given of a part of a body, if nothing is given beside it; else nothing."""
     for field in path:
-        fields = [one for one in given(body) if one[0] not in _PAGING]
+        fields = filters_of(body)
         if [one for one, _ in fields] != [field]:
             return []
         body = fields[0][1]

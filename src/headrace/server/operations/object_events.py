@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Table, bindparam, select, update
 from headrace._internal.ids import uuid7
 from headrace.schemas.events import Labels
 from headrace.server.events.log import related_to, tell_of
+from headrace.server.operations.rows import values_of
 from headrace.server.store.long_lists import among
 from headrace.server.store.tables import CONCURRENCY_LIMIT, DEPLOYMENT, EVENT, FLOW, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
@@ -74,7 +75,7 @@ def changes_payload(
         after: the values that were given.
         told: the fields whose changes are told.
     """
-    old = before._mapping if isinstance(before, Row) else before
+    old = before if isinstance(before, Mapping) else values_of(before)
     updates = {
         name: {"from": old[name], "to": after[name]} for name in told if name in after and after[name] != old[name]
     }

@@ -7,11 +7,12 @@ from math import ceil
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Table, func, literal, select, true
+from sqlalchemy import ColumnElement, Integer, Select, Table, bindparam, func, literal, select, true
 
 from headrace.exceptions import ValidationFailed
-from headrace.server.operations.lookups import FEW, Choice, run_ids, stand_in_order
+from headrace.server.operations.lookups import FEW, Choice, filters_of, run_ids, stand_in_order, way_to
 from headrace.server.operations.tagged import narrowed
+from headrace.server.store.composed import Question
 from headrace.server.store.filters import counted, ordered
 from headrace.server.store.plan_hints import row_of, walked
 from headrace.server.store.prepared import Prepared
@@ -22,6 +23,7 @@ RowT = TypeVar("RowT")
 StructT = TypeVar("StructT")
 
 logger = logging.getLogger("headrace.server.lists")
+_LIMIT, _OFFSET = (bindparam(name, 0, Integer()) for name in ("limit", "offset"))
 
 
 def page_size(wanted: int | None) -> int:
@@ -56,6 +58,24 @@ def listed(rows: Iterable[RowT], read: Callable[[RowT], StructT], what: str) -> 
     return found
 
 
+def chosen_rows(
+    tx: Tx, what: str, compose: Callable[[], Select[Any]], table: Table, body: Any, limit: int, offset: int = 0
+) -> Sequence[Any]:
+    """One page of the rows that the filters of a body choose, in its order.
+
+    Args:
+        tx: the transaction.
+        what: what the rows are; no other list is called so.
+        compose: a select of them by the filters of the body.
+        table: the table whose columns the order names.
+        body: filters and a sort.
+        limit: how many.
+        offset: how many to pass over.
+    """
+    question = Question(what, body.sort, filters_of(body))
+    return tx.ask(question, lambda: _cut(ordered(compose(), table, body.sort)), {"limit": limit, "offset": offset})
+
+
 def page_rows(
     tx: Tx, rows: Prepared, choose: Choice, table: Table, body: Any, limit: int, offset: int = 0
 ) -> list[Any]:
@@ -85,19 +105,32 @@ def _page_ids(tx: Tx, choose: Choice, table: Table, body: Any, limit: int, offse
     are few they are looked up and sorted, when there are many it walks.
     """
     body = narrowed(tx, body)
-    ids = select(table.c.id)
-    asked = choose(ids, body).whereclause
-    if asked is not None and tx.dialect == "sqlite" and not stand_in_order(table, body):
-        few = _if_few(run_ids(tx, table, body, choose), table, body.sort, limit, offset)
-        found = tx.execute(few).all()
+    asked = filters_of(body)
+    question, page = (table.name, body.sort, asked), {"limit": limit, "offset": offset}
+    must_know = tx.dialect == "sqlite" and asked and not stand_in_order(table, body)
+    if must_know:
+        way = way_to(tx, table, body)
+        few = Question("page, if few", way, *question)
+        found = tx.ask(few, lambda: _if_few(run_ids(table, body, choose, way), table, body.sort), page)
         if found[0].few:
             return [row.id for row in found if row.id is not None]
-        asked = walked(asked, table)
-    chosen = ids if asked is None else ids.where(asked)
-    return tx.execute(ordered(chosen, table, body.sort).limit(limit).offset(offset)).scalars().all()
+    walk = Question("page in order" if must_know else "page", *question)
+    return [row.id for row in tx.ask(walk, lambda: _page(table, body, choose, in_order=bool(must_know)), page)]
 
 
-def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: int) -> Select[Any]:
+def _page(table: Table, body: Any, choose: Choice, *, in_order: bool = False) -> Select[Any]:
+    """A select of the ids of a page; `in_order` has SQLite walk."""
+    ids = choose(select(table.c.id), body)
+    if in_order and ids.whereclause is not None:
+        ids = select(table.c.id).where(walked(ids.whereclause, table))
+    return _cut(ordered(ids, table, body.sort))
+
+
+def _cut(rows: Select[Any]) -> Select[Any]:
+    return rows.limit(_LIMIT).offset(_OFFSET)
+
+
+def _if_few(ids: Select[Any], table: Table, sort: StrEnum) -> Select[Any]:
     """A select of the page of `ids` if they are `few`; it has a row to say so though there be none.
 
     They are looked up once, and by the numbers of the rows if they can be: then an index may have all that is asked.
@@ -107,7 +140,7 @@ def _if_few(ids: Select[Any], table: Table, sort: StrEnum, limit: int, offset: i
     found = (ids.with_only_columns(key.label("key")) if own else ids).limit(FEW + 1).cte("found")
     few = select(func.count() <= FEW).select_from(found).scalar_subquery()
     rows = select(table.c.id).where(key.in_(select(found.c[0])), few)
-    page = ordered(rows, table, sort, looked_up=True).limit(limit).offset(offset).subquery()
+    page = _cut(ordered(rows, table, sort, looked_up=True)).subquery()
     return select(few.label("few"), page.c.id).select_from(select(literal(1)).subquery().outerjoin(page, true()))
 
 
@@ -116,7 +149,22 @@ def count_of(tx: Tx, statement: Select[Any]) -> int:
     return int(tx.execute(counted(statement)).scalar_one())
 
 
-def page_facts(tx: Tx, statement: Select[Any], page: int, limit: int) -> dict[str, int]:
+def count_of_runs(tx: Tx, choose: Choice, table: Table, body: Any) -> int:
+    """How many runs the filters of a body choose.
+
+    Args:
+        tx: the transaction.
+        choose: puts the filters of a body on a select.
+        table: FLOW_RUN or TASK_RUN.
+        body: filters.
+    """
+    body = narrowed(tx, body)
+    way = way_to(tx, table, body)
+    question = Question("count", way, table.name, filters_of(body))
+    (row,) = tx.ask(question, lambda: counted(run_ids(table, body, choose, way)))
+    return int(row[0])
+
+
+def page_facts(count: int, page: int, limit: int) -> dict[str, int]:
     """The figures of a page: `count` of all, `limit`, `page`, and `pages` in all."""
-    count = count_of(tx, statement)
     return {"count": count, "limit": limit, "page": page, "pages": ceil(count / limit) if limit else 0}

@@ -29,7 +29,7 @@ from headrace.server.store.long_lists import among
 from headrace.server.store.tables import DEPLOYMENT, FLOW_RUN, TASK_RUN, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
 
-DIVIDED = frozenset({"runs", "logs", "events", "deployments", "work_pools"})
+DIVIDED = frozenset({"runs", "logs", "events", "deployments", "work_pools", "audit"})
 """The areas whose things belong to pools."""
 MAY_NAME_NOTHING = frozenset({CREATE_FLOW_RUN, CREATE_TASK_RUN, CREATE_LOGS, CREATE_EVENTS, RECORD})
 _TABLES = {
@@ -68,7 +68,7 @@ def keep_within(tx: Tx, pool: str, operation: Operation, arguments: Mapping[str,
     area, _, level = operation.access.partition(":")
     if endpoint is CREATE_DEPLOYMENT or (area == "flows" and level == "write" and endpoint is not CREATE_FLOW):
         raise _beyond(pool)  # a name may belong to another pool's already
-    named = [*_in_path(operation, arguments), *_in_body(body, "")]
+    named = named_in(operation, arguments)
     if isinstance(body, PoolScope):
         body.work_pools = _narrowed(body.work_pools, pool)
     elif not named and area in DIVIDED and endpoint not in MAY_NAME_NOTHING:
@@ -77,6 +77,11 @@ def keep_within(tx: Tx, pool: str, operation: Operation, arguments: Mapping[str,
         keys = [key for other, key in named if other is table]
         if is_any_elsewhere(tx, table, keys, pool):
             raise _beyond(pool)
+
+
+def named_in(operation: Operation, arguments: Mapping[str, Any]) -> list[Named]:
+    """The things that a call names: the table of each, and its id; of pools their names."""
+    return [*_in_path(operation, arguments), *_in_body(arguments.get("body"), "")]
 
 
 def _beyond(pool: str) -> Forbidden:

@@ -28,8 +28,7 @@ from headrace.exceptions import ValidationFailed
 from headrace.schemas.events import Event
 from headrace.schemas.recording import RECORD, LogRecord, Recorded, Records, RefusedRecord, TaskRunRecord
 from headrace.schemas.states import FINAL, State, StateType
-from headrace.server.events import hints
-from headrace.server.operations.logs import LINES, tell_of_lines
+from headrace.server.events.line_news import tell_of_lines
 from headrace.server.operations.registry import implements
 from headrace.server.operations.run_events import states_before, tell_of_task_runs
 from headrace.server.operations.slots import free
@@ -85,9 +84,8 @@ _FREE_SLOTS = delete(SLOT_LEASE).where(SLOT_LEASE.c.holder_id.in_(_ENDED))
 def record(tx: Tx, body: Records) -> Recorded:
     """Store a batch of task runs and log lines; says which of them can never be stored, and why."""
     refused = in_parts(tx, body.task_runs, _write_and_tell) + in_parts(tx, body.logs, _write_logs)
-    if hints.is_heard(LINES):
-        bad = {one.id for one in refused}
-        tell_of_lines(tx, [{**asdict(line), "created": tx.now} for line in body.logs if line.id not in bad])
+    if body.logs:
+        tell_of_lines(tx, (line.id for line in body.logs))
     return Recorded(refused=refused)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from headrace.exceptions import ApiError
 from headrace.schemas.endpoint import Endpoint
+from headrace.server.store.caller import FOR_ADMINS
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -48,6 +49,8 @@ RESOURCES = (
     "admin",
     "csrf",
     "api_keys",
+    "run_keys",
+    "audit",
     "concurrency_limits",
     "concurrency_limits_v2",
 )
@@ -92,6 +95,8 @@ class Operation:
     """The default of each of them that may be left out, by name."""
     takes_body: bool = False
     """Whether the function has an argument `body`."""
+    audited: str = ""
+    """When a call leaves a row in the audit log: `always`, or when this argument is true; empty for never.  # S18"""
 
     @property
     def name(self) -> str:
@@ -127,10 +132,19 @@ def implements(endpoint: Endpoint[Any], *, access: str) -> Callable[[FunctionT],
             {one.name: hints[one.name] for one in declared if one.name != "body"},
             {one.name: one.default for one in declared if one.name != "body" and one.default is not one.empty},
             "body" in hints,
+            _audited(endpoint, access, hints),
         )
         return function
 
     return register
+
+
+def _audited(endpoint: Endpoint[Any], access: str, hints: dict[str, Any]) -> str:
+    """See `Operation.audited`: it follows from what an operation is, so that none can be forgotten."""
+    if (access in FOR_ADMINS and access.endswith(":write")) or endpoint.path.endswith("/bulk_delete"):
+        return "always"
+    sent = {*hints, *getattr(endpoint.body, "__struct_fields__", ())}
+    return next((flag for flag in ("include_secrets", "force") if flag in sent), "")
 
 
 def operation_of(endpoint: Endpoint[Any]) -> Operation:

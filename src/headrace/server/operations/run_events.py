@@ -26,6 +26,7 @@ from headrace.server.operations.facts import read_state
 from headrace.server.operations.paging import listed
 from headrace.server.operations.rows import kept_data, set_details
 from headrace.server.operations.surroundings import SURROUNDINGS, surrounded, surroundings, tags_of
+from headrace.server.store.long_lists import by_ids
 from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import FLOW_RUN, TASK_RUN, TASK_RUN_STATE
 from headrace.server.store.tables.types import aware
@@ -51,16 +52,17 @@ _TOLD = (
 )
 """What events say of a task run, the same after each of its states."""
 
-_IN_FORCE = (
-    select(TASK_RUN.c.id, *(column.label(f"state_{column.name}") for column in TASK_RUN_STATE.c))
-    .join(TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id)
-    .where(TASK_RUN.c.id.in_(bindparam("ids", expanding=True)))
+_IN_FORCE = by_ids(
+    select(TASK_RUN.c.id, *(column.label(f"state_{column.name}") for column in TASK_RUN_STATE.c)).join(
+        TASK_RUN_STATE, TASK_RUN_STATE.c.id == TASK_RUN.c.state_id
+    ),
+    TASK_RUN.c.id,
 )
 _AROUND = select(FLOW_RUN.c.id, FLOW_RUN.c.deployment_id, FLOW_RUN.c.parent_task_run_id, *SURROUNDINGS).select_from(
     surrounded(FLOW_RUN)
 )
 _AROUND_ONE = Prepared(_AROUND.where(FLOW_RUN.c.id == bindparam("run_id")))
-_AROUND_SOME = _AROUND.where(FLOW_RUN.c.id.in_(bindparam("run_ids", expanding=True)))
+_AROUND_SOME = by_ids(_AROUND, FLOW_RUN.c.id)
 
 
 class NewRun(NamedTuple):
@@ -119,7 +121,7 @@ def tell_of_task_runs(tx: Tx, records: Sequence[TaskRunRecord], before: Mapping[
         before: the states that were in force before, by task run; see `states_before`.
     """
     run_ids = {record.flow_run_id for record in records if record.flow_run_id is not None}
-    rows: Any = tx.execute(_AROUND_SOME, {"run_ids": list(run_ids)}) if run_ids else ()
+    rows: Any = tx.execute(_AROUND_SOME, {"ids": list(run_ids)}) if run_ids else ()
     around = _Around(rows)
     events: list[tuple[LogRow, Roles]] = []
     for record in records:

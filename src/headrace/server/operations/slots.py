@@ -26,6 +26,7 @@ from headrace.exceptions import RateLimited
 from headrace.server.events import hints
 from headrace.server.rules.change import after
 from headrace.server.rules.facts import FOREVER
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.tables import CONCURRENCY_LIMIT, SLOT_LEASE, SLOT_WAITER
 from headrace.server.store.transaction import Place, Tx
 from headrace.settings import get_settings
@@ -259,6 +260,27 @@ def free(tx: Tx, deletion: Delete, parameters: Mapping[str, Any] | None = None) 
     limit_ids = tx.execute(deletion.returning(deletion.table.c.limit_id), parameters).scalars().all()
     freed(tx, limit_ids)
     return len(limit_ids)
+
+
+class Freeing:
+    """A deletion of leases that is made often, and mostly finds none.
+
+    Args:
+        deletion: with `bindparam`s.
+    """
+
+    __slots__ = ("_quiet", "_telling")
+
+    def __init__(self, deletion: Delete) -> None:
+        self._quiet = Prepared(deletion)
+        self._telling = Prepared(deletion.returning(deletion.table.c.limit_id))
+
+    def send(self, tx: Tx, parameters: Mapping[str, Any]) -> None:
+        """Delete the leases, and tell those who wait if there are any in this process."""
+        if hints.is_heard(FREED):
+            freed(tx, [row.limit_id for row in tx.execute(self._telling, parameters)])
+        else:
+            tx.send(self._quiet, parameters)
 
 
 def heads(tx: Tx, limit_ids: Collection[UUID]) -> tuple[dict[UUID, set[UUID]], dict[UUID, float]]:

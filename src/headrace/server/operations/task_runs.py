@@ -30,11 +30,10 @@ from headrace.schemas.task_runs import (
     UITaskRun,
 )
 from headrace.server.operations.deleting import delete_task_runs
-from headrace.server.operations.lookups import run_ids
-from headrace.server.operations.paging import count_of, listed, page_facts, page_rows, page_size
+from headrace.server.operations.paging import count_of_runs, listed, page_facts, page_rows, page_size
 from headrace.server.operations.registry import Existing, implements
 from headrace.server.operations.run_rows import SELECT_TASK_RUNS, read_task_run_row
-from headrace.server.operations.tagged import index_tags, narrowed
+from headrace.server.operations.tagged import index_tags
 from headrace.server.operations.task_deliveries import deliver
 from headrace.server.operations.transitions import add_first_task_run_state, first_task_run_state
 from headrace.server.store.filters import scoped
@@ -46,6 +45,7 @@ from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
 
 _ONE = Prepared(SELECT_TASK_RUNS.where(TASK_RUN.c.id == bindparam("run_id")))
+_LABELS = Prepared(select(FLOW_RUN.c.labels).where(FLOW_RUN.c.id == bindparam("run_id")))
 _BY_IDS = by_ids(SELECT_TASK_RUNS, TASK_RUN.c.id)
 _KEY = ("flow_run_id", "task_key", "dynamic_key")
 
@@ -105,7 +105,7 @@ def _labels_around(tx: Tx, flow_run_id: UUID | None) -> dict[str, Any]:
     """The labels a task run has from its flow run."""
     if flow_run_id is None:
         return {}
-    labels = tx.execute(select(FLOW_RUN.c.labels).where(FLOW_RUN.c.id == flow_run_id)).scalar_one_or_none()
+    labels = tx.execute(_LABELS, {"run_id": flow_run_id}).scalar()
     return {**(labels or {}), "prefect.flow-run.id": str(flow_run_id)}
 
 
@@ -169,11 +169,11 @@ def paginate_task_runs(tx: Tx, body: PaginateTaskRuns) -> TaskRunPaginationRespo
     limit = page_size(body.limit)
     rows = _rows(tx, body, limit, (body.page - 1) * limit)
     results = listed(rows, lambda row: read_task_run_row(row, tx.now), "task run")
-    facts = page_facts(tx, run_ids(tx, TASK_RUN, narrowed(tx, body), chosen_task_runs), body.page, limit)
+    facts = page_facts(count_of_runs(tx, chosen_task_runs, TASK_RUN, body), body.page, limit)
     return TaskRunPaginationResponse(results=results, **facts)
 
 
 @implements(COUNT_TASK_RUNS, access="runs:read")
 def count_task_runs(tx: Tx, body: CountTaskRuns) -> int:
     """How many task runs filters find."""
-    return count_of(tx, run_ids(tx, TASK_RUN, narrowed(tx, body), chosen_task_runs))
+    return count_of_runs(tx, chosen_task_runs, TASK_RUN, body)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, insert, select, update
 
 from headrace._internal.ids import uuid7
 from headrace.exceptions import Forbidden, ObjectAlreadyExists, ObjectNotFound
@@ -44,6 +44,7 @@ from headrace.server.operations.paging import count_of, listed, page_size
 from headrace.server.operations.registry import implements
 from headrace.server.operations.rows import values_of
 from headrace.server.store.filters import where
+from headrace.server.store.prepared import Prepared
 from headrace.server.store.statements import insert_ignore, upsert
 from headrace.server.store.tables import CLEANUP_DELIVERY, DEPLOYMENT, FLOW_RUN, WORK_POOL, WORK_QUEUE, WORKER
 from headrace.server.store.transaction import Tx
@@ -81,13 +82,16 @@ def _refuse_reserved(name: str) -> None:
         raise Forbidden(f"Work pools starting with '{word}' are reserved for internal use.")
 
 
+_BY_NAME = Prepared(select(WORK_POOL).where(WORK_POOL.c.name == bindparam("called")))
+
+
 def find_pool(tx: Tx, name: str) -> Row[Any]:
     """The row of the pool of a name.
 
     Raises:
         ObjectNotFound: there is none.
     """
-    row = tx.execute(select(WORK_POOL).where(WORK_POOL.c.name == name)).one_or_none()
+    row: Row[Any] | None = tx.execute(_BY_NAME, {"called": name}).one_or_none()
     if row is None:
         raise ObjectNotFound("Work pool", name)
     return row

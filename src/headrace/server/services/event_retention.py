@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from headrace.server.events.retention import adopt_restored, delete_old, give_back, missing_slices, old_slices
+from headrace.server.events.retention import adopt_restored, delete_old, missing_slices, old_slices
 from headrace.server.services.service import Service, each
+from headrace.server.services.vacuum import is_deleted, rows_at_once, shrink
 from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.slices import Slice, drop_slice, make_slice
 from headrace.server.store.transaction import Store, Tx
@@ -16,8 +17,6 @@ from headrace.settings import Settings, get_settings
 logger = logging.getLogger("headrace.server.services")
 
 NAME = "event_retention"
-AT_ONCE = 1_000
-"""How many events one transaction deletes at least, and how many pages it gives back."""
 FOR_EVER = timedelta(days=365)
 """For how long a log is sliced from which nothing is deleted, as that may be wanted one day."""
 LONGEST = timedelta(days=36_500)
@@ -34,15 +33,14 @@ def run_once(store: Store, settings: Settings) -> int:
     """Delete what is too old and return how many events, or slices of them, that were."""
     store.write(adopt_restored)
     said = settings.server.services.db_vacuum
-    enabled = said.enabled if isinstance(said.enabled, list) else ["events"] if said.enabled else []
-    deletes, kept = "events" in enabled, min(settings.server.events.retention_period, LONGEST)
+    deletes, kept = is_deleted(settings, "events"), min(settings.server.events.retention_period, LONGEST)
     _each_slice(store, make_slice, lambda tx: missing_slices(tx, kept if deletes else FOR_EVER))
     if not deletes:
         return 0
     deleted = _each_slice(store, drop_slice, lambda tx: old_slices(tx, tx.now - kept))
     ages: list[tuple[str | None, timedelta]] = [(None, kept)]
     ages += [(name, age) for name, age in said.event_retention_overrides.items() if age < kept]
-    most = max(said.batch_size, AT_ONCE)
+    most = rows_at_once(settings)
 
     def delete(age: tuple[str | None, timedelta]) -> bool:
         nonlocal deleted
@@ -51,8 +49,8 @@ def run_once(store: Store, settings: Settings) -> int:
         return True
 
     each(NAME, ages, delete)
-    while deleted and store.write(lambda tx: give_back(tx, AT_ONCE)):
-        pass
+    if deleted:
+        shrink(store)
     return deleted
 
 

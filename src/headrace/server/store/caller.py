@@ -1,10 +1,11 @@
 """Who a transaction is carried out for, and what they may do.  # S1"""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from headrace.exceptions import Forbidden
 
-FOR_ADMINS = frozenset({"keys:read", "keys:write", "admin:write", "secrets:read"})
+FOR_ADMINS = frozenset({"keys:read", "keys:write", "admin:write", "secrets:read", "audit:read"})
 """What the general permissions `read` and `write` leave out."""
 
 
@@ -16,11 +17,20 @@ class Caller:
         name: for the logs.
         permissions: `admin`, `write`, `read`, or `area:read` and `area:write`.
         work_pool: the only pool whose things they may touch; None for all.
+        key_id: of the API key they log in with, if it is one.
+        flow_run_id: the only flow run that they may change, with what it makes; None for all.
     """
 
     name: str
     permissions: frozenset[str]
     work_pool: str | None = None
+    key_id: UUID | None = None
+    flow_run_id: UUID | None = None
+
+    @property
+    def full_name(self) -> str:
+        """Who they are, for good: a name of a key may be given to another one."""
+        return self.name if self.key_id is None else f"{self.name} ({self.key_id})"
 
     def may(self, access: str) -> bool:
         """Whether they have the permission `access`, as operations name it: `area:read` or `area:write`."""
@@ -44,4 +54,6 @@ class Caller:
 
 
 ADMIN = Caller("The administrator", frozenset({"admin"}))
-"""Whoever gives the auth string, all callers of a server without one, and local mode."""
+"""Whoever gives the auth string, local mode, and the server itself."""
+ANYONE = Caller("Anyone", frozenset({"admin"}))
+"""All callers of a server without an auth string."""

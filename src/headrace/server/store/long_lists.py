@@ -32,8 +32,10 @@ class Ids(TypeDecorator[Sequence[UUID]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return dialect.type_descriptor(ARRAY(Uuid()) if dialect.name == "postgresql" else LargeBinary())
 
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return list(value) if dialect.name == "postgresql" else b"".join(id.bytes for id in value)
+    def bind_processor(self, dialect: Dialect) -> Any:
+        if dialect.name == "postgresql":  # as text, which is made in a third of the time that psycopg takes
+            return lambda value: "{" + ",".join([f"{id.int:032x}" for id in value]) + "}"
+        return lambda value: b"".join([id.int.to_bytes(16) for id in value])
 
 
 class Texts(TypeDecorator[Sequence[str]]):

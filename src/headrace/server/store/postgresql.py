@@ -25,6 +25,7 @@ from headrace._internal.clock import Clock
 from headrace.server.store.errors import StoreClosed, StoreUnavailable, as_told
 from headrace.server.store.jobs import Job, JobThreads, hand_out
 from headrace.server.store.postgresql_lines import Line, Lines
+from headrace.server.store.postgresql_notices import Notices
 from headrace.server.store.schema import HEAD, prepare, stored_revision
 from headrace.server.store.tables.metadata import use_postgresql
 from headrace.server.store.transaction import Tx
@@ -102,6 +103,7 @@ class PostgresStore:
         self._measured_clock = DatabaseClock() if clock is None else None
         self._clock: Clock = clock or self._measured_clock or DatabaseClock()
         self._closed = False
+        self._notices: list[Notices] = []
         self._reopening = threading.Lock()
         self._open()
         self._again(self._prepare_schema)
@@ -236,11 +238,24 @@ class PostgresStore:
         assert job.future is not None
         return job.future
 
+    def hear(self, channel: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call `tell` when a process says something by NOTIFY, on a connection of its own; returns what ends it."""
+        notices = Notices(self._writing.engine, channel, tell)
+        self._notices.append(notices)
+
+        def stop() -> None:
+            notices.stop()
+            self._notices.remove(notices)
+
+        return stop
+
     def close(self) -> None:
         """Finish what is waiting and let go of the database."""
         if self._closed or self._process != os.getpid():
             return
         self._closed = True
+        for notices in self._notices:
+            notices.stop()
         self._write_threads.close()
         self._read_threads.close()
         self._writing.drop()

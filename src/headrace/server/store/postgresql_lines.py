@@ -8,28 +8,28 @@ https://www.postgresql.org/docs/current/libpq-pipeline-mode.html
 Prepared statements go this way; those that SQLAlchemy runs go psycopg's, on the same connection.
 """
 
-import select
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
 
-import msgspec
 from psycopg import Connection as PsycopgConnection
 from psycopg import Cursor, DatabaseError, Error, OperationalError, errors
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus, error_message
 from psycopg.pq.abc import PGresult
-from psycopg.types.json import set_json_loads
+from psycopg.types.string import TextLoader
 from sqlalchemy import URL, Connection, Dialect, create_engine, event
 from sqlalchemy.pool import NullPool
 
 from headrace.server.store.errors import StoreUnavailable, as_sqlalchemy
+from headrace.server.store.polling import READ, WRITE, poller
 from headrace.server.store.transaction import SAVEPOINT
 
 _SETTINGS = {
     "TimeZone": "UTC",
+    "default_transaction_isolation": r"read\ committed",  # whatever the database's own: see `events.cursors`  # G8
     "statement_timeout": "5s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "30s",
@@ -58,9 +58,9 @@ class LeanCursor(Cursor[Any]):
         return [(name, result.ftype(number), *_UNSAID) for number, name in enumerate(names)]
 
 
-def decode_json(connection: Any, _record: object) -> None:
-    """Have a new connection of psycopg decode JSON by msgspec."""
-    set_json_loads(msgspec.json.decode, connection)
+def leave_json(connection: Any, _record: object) -> None:
+    """Have a new connection of psycopg leave JSON as text, which the column's type decodes by msgspec."""
+    connection.adapters.register_loader("jsonb", TextLoader)
 
 
 def error_of(result: PGresult) -> Error:
@@ -75,8 +75,8 @@ def error_of(result: PGresult) -> Error:
     return error
 
 
-_Sent = tuple[str, Sequence[Any]]
-"""A statement, and its parameters in PostgreSQL's words."""
+_Sent = tuple[str, Sequence[Any], bool]
+"""A statement, its parameters in PostgreSQL's words, and whether to prepare it."""
 
 
 class Line:
@@ -96,21 +96,57 @@ class Line:
         self._waiting: list[_Sent] = []
         self._names: dict[str, bytes] = {}
         self._numbers = count()  # no name is given twice, also when its statement could not be prepared
-        self._poll = select.poll()
-        self._poll.register(self._pgconn.socket, select.POLLIN)
+        self._poll = poller()
+        self._poll.register(self._pgconn.socket, READ)
 
-    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
-        """Run a statement, after all that was sent; its rows, and how many it concerned."""
-        self.send(sql, [values])
-        result = self._exchange()[-1]
+    def fetch(self, sql: str, values: Sequence[Any], *, once: bool = False) -> tuple[list[Any], int]:
+        """Run a statement, after all that was sent; its rows, and how many it concerned.
+
+        One that is run `once` is not prepared: it is planned anew each time, knowing how often its values occur.
+        """
+        if self._waiting or not (once or sql in self._names):
+            self._add(sql, [values], prepared=not once)
+            result = self._exchange()[-1]
+        else:
+            result = self._alone(sql, values, once)
         self._adapter.set_pgresult(result)
         rows = self._adapter.load_rows(0, result.ntuples, tuple) if result.nfields else []
         return rows, result.command_tuples or 0
 
+    def _alone(self, sql: str, values: Sequence[Any], once: bool) -> PGresult:
+        """Run a statement before which nothing waits: libpq then waits for the answer itself, which costs less."""
+        pgconn, dumped = self._pgconn, self._dumped(values)
+        try:
+            if pgconn.status != ConnStatus.OK:
+                raise OperationalError("The connection was lost before.")
+            if once:
+                result = pgconn.exec_params(sql.encode(), dumped)
+            else:
+                result = pgconn.exec_prepared(self._names[sql], dumped)
+            if pgconn.status != ConnStatus.OK:
+                raise OperationalError(pgconn.get_error_message())
+            if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+                raise self._failure(result)
+        except Error as error:
+            raise as_sqlalchemy(error, sql, self.dialect, self._driver) from error
+        return result
+
+    def _failure(self, result: PGresult) -> Error:
+        error = error_of(result)
+        if isinstance(error, errors.InvalidSqlStatementName):  # psycopg drops all when it has run DDL
+            self._names.clear()
+        return error
+
+    def _dumped(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Parameters in PostgreSQL's words, as texts."""
+        return self._adapter.dump_sequence(values, [PyFormat.TEXT] * len(values))
+
     def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run a statement for each of some rows, with the next `fetch`, `count`, `settle` or `commit`."""
-        dump, formats = self._adapter.dump_sequence, [PyFormat.TEXT] * len(rows[0])
-        self._waiting += [(sql, dump(row, formats)) for row in rows]
+        self._add(sql, rows, prepared=bool(rows[0]))  # there is nothing to plan of BEGIN and the like
+
+    def _add(self, sql: str, rows: Sequence[Sequence[Any]], *, prepared: bool) -> None:
+        self._waiting += [(sql, self._dumped(row), prepared) for row in rows]
 
     def count(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
         """Run a statement for each of some rows; how many rows it concerned."""
@@ -148,7 +184,7 @@ class Line:
 
     def undo_part(self) -> None:
         """Go back to the savepoint."""
-        waiting = [sql for sql, _ in self._waiting]
+        waiting = [sql for sql, _, _ in self._waiting]
         kept = len(waiting) - waiting[::-1].index(SAVEPOINT) if SAVEPOINT in waiting else 0
         del self._waiting[kept:]  # the savepoint itself may not have been sent yet
         self.send("ROLLBACK TO SAVEPOINT part", [()])
@@ -172,7 +208,7 @@ class Line:
             raise OperationalError("The connection was lost before.")
         pgconn.enter_pipeline_mode()
         try:
-            new = [self._post(sql, values) for sql, values in part]
+            new = [self._post(*each) for each in part]
             pgconn.pipeline_sync()
             if pgconn.flush():
                 self._flush()
@@ -182,11 +218,11 @@ class Line:
                 pgconn.exit_pipeline_mode()
         return self._sorted(part, new, results)
 
-    def _post(self, sql: str, values: Sequence[Any]) -> bool:
+    def _post(self, sql: str, values: Sequence[Any], prepared: bool) -> bool:
         """Hand a statement to libpq; whether it had to be prepared first, which is a result more."""
         pgconn, name = self._pgconn, self._names.get(sql)
-        if not values:  # BEGIN and the like
-            pgconn.send_query_params(sql.encode(), None)
+        if not prepared:
+            pgconn.send_query_params(sql.encode(), values or None)
             return False
         new = name is None
         if name is None:
@@ -199,13 +235,13 @@ class Line:
     def _flush(self) -> None:
         """Send the rest of what the socket did not take at once, reading answers meanwhile so that it is taken."""
         pgconn = self._pgconn
-        self._poll.modify(pgconn.socket, select.POLLIN | select.POLLOUT)
+        self._poll.modify(pgconn.socket, READ | WRITE)
         try:
             while pgconn.flush():
                 self._poll.poll()
                 pgconn.consume_input()
         finally:
-            self._poll.modify(pgconn.socket, select.POLLIN)
+            self._poll.modify(pgconn.socket, READ)
 
     def _results(self) -> Iterator[PGresult]:
         """All results up to the end of the pipeline."""
@@ -226,16 +262,14 @@ class Line:
     def _sorted(self, part: Sequence[_Sent], new: Sequence[bool], results: Sequence[PGresult]) -> list[PGresult]:
         """The results of the statements without those of preparing them."""
         found, each, failed = [], iter(results), None
-        for (sql, _), is_new in zip(part, new, strict=True):
+        for (sql, _, _), is_new in zip(part, new, strict=True):
             answers = [next(each) for _ in range(1 + is_new)]
             for answer in answers:
                 if answer.status == ExecStatus.FATAL_ERROR and failed is None:
-                    failed = error_of(answer)
+                    failed = self._failure(answer)
             if is_new and answers[0].status != ExecStatus.COMMAND_OK:
                 del self._names[sql]
             found.append(answers[-1])
-        if isinstance(failed, errors.InvalidSqlStatementName):  # psycopg drops all when it has run DDL
-            self._names.clear()
         if failed is not None:
             raise failed
         return found
@@ -274,7 +308,7 @@ class Lines:
                 "cursor_factory": LeanCursor,
             },
         )
-        event.listen(self.engine, "connect", decode_json)
+        event.listen(self.engine, "connect", leave_json)
         dialect = self.engine.dialect
         kind: Any = type(dialect)
         self._dialect: Dialect = kind(paramstyle="numeric_dollar", dbapi=dialect.loaded_dbapi)

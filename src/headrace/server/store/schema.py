@@ -17,7 +17,7 @@ from headrace.server.store import slices  # noqa: F401  how PostgreSQL makes the
 from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.tables import METADATA
 
-HEAD = "0001"
+HEAD = "0003"
 """The revision of the newest script in `migrations/versions`."""
 _VERSIONS = "alembic_version"
 
@@ -71,5 +71,7 @@ def _create(connection: Connection) -> None:
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             if is_for(index, connection.dialect.name):
                 connection.execute(CreateIndex(index))
+        for statement in table.info.get("also", {}).get(connection.dialect.name, ()):
+            connection.exec_driver_sql(statement)
     connection.execute(text(f"CREATE TABLE {_VERSIONS} (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text(f"INSERT INTO {_VERSIONS} VALUES (:head)"), {"head": HEAD})  # noqa: S608  a constant

@@ -127,6 +127,10 @@ class SqliteStore:
         assert job.future is not None
         return job.future
 
+    def hear(self, channel: str, tell: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002  it has no channels
+        """Do nothing: no other process says anything; returns what ends that."""
+        return lambda: None
+
     def close(self) -> None:
         """Finish what is waiting and let go of the file."""
         if self._closed or self._process != os.getpid():

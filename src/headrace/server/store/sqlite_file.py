@@ -177,7 +177,7 @@ class SqliteDriver:
         self._connection = driver_of(connection)
         self.dialect = connection.dialect
 
-    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
+    def fetch(self, sql: str, values: Sequence[Any], *, once: bool = False) -> tuple[list[Any], int]:  # noqa: ARG002  SQLite plans alike
         """Run a statement; its rows, and how many it concerned."""
         try:
             cursor = self._connection.execute(sql, values)

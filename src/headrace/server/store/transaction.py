@@ -15,6 +15,7 @@ from sqlalchemy import Connection, CursorResult, Dialect, Executable
 from sqlalchemy.exc import DataError
 
 from headrace.server.store.caller import ADMIN, Caller
+from headrace.server.store.composed import Question, form_of
 from headrace.server.store.errors import as_told
 from headrace.server.store.prepared import Prepared, Rows
 
@@ -56,8 +57,8 @@ class Driver(Protocol):
     dialect: Dialect
     """Whose words it understands, with parameters in a sequence."""
 
-    def fetch(self, sql: str, values: Sequence[Any]) -> tuple[list[Any], int]:
-        """Run a statement; its rows, and how many it concerned."""
+    def fetch(self, sql: str, values: Sequence[Any], *, once: bool = False) -> tuple[list[Any], int]:
+        """Run a statement; its rows, and how many it concerned. `once` has it planned for just these values."""
         ...
 
     def send(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -101,7 +102,7 @@ class Tx:
         now: the moment of this transaction, by the database's clock.
     """
 
-    __slots__ = ("_connection", "_driver", "address", "agent", "callbacks", "caller", "now", "patience")
+    __slots__ = ("_connection", "_driver", "address", "agent", "callbacks", "caller", "now", "patience", "remote")
 
     def __init__(self, connection: Connection, driver: Driver, now: datetime) -> None:
         self._connection = connection
@@ -113,6 +114,8 @@ class Tx:
         """Where the caller reaches the API, for links in answers."""
         self.agent = b""
         """The program that calls, as its User-Agent names it."""
+        self.remote: str | None = None
+        """Where the call came from; None when it came from this process."""
         self.callbacks: list[Callable[[], None]] = []
         self.patience: Patience | None = None
         """Set when the caller is held until it gets what it asks for."""
@@ -146,7 +149,28 @@ class Tx:
                 return self.connection.execute(statement, parameters)
             form = statement.form(self._driver.dialect, parameters or ())
             rows, count = self._driver.fetch(form.sql, form.bound(parameters or {}))
-        return Rows([form.read(row) for row in rows], count)
+        return Rows(form.read_all(rows), count)
+
+    def ask(
+        self, question: Question, compose: Callable[[], Executable], parameters: Values | None = None
+    ) -> Sequence[Any]:
+        """The rows that a composed statement selects.
+
+        Args:
+            question: what is asked.
+            compose: makes the statement, from what the question tells and from nothing else.
+            parameters: for its `bindparam`s.
+
+        Raises:
+            ValidationFailed: as for `execute`.
+        """
+        form = form_of(self._driver.dialect, question, compose)
+        if form is None:
+            return self.execute(compose(), parameters).all()
+        values: dict[Any, Any] = {**dict(enumerate(question.values)), **(parameters or {})}
+        with _told():
+            rows, _ = self._driver.fetch(form.sql, form.bound(values), once=True)
+        return form.read_all(rows)
 
     def send(self, statement: Prepared, rows: Values | Sequence[Values]) -> None:
         """Run a statement whose result nobody looks at, for one row or for each of some that have the same keys.
@@ -179,7 +203,9 @@ class Tx:
         if rows:
             form = statement.form(self._driver.dialect, names)
             with _told():
-                self._driver.send(form.sql, form.bound_rows(names, rows))
+                one = len(rows) == 1
+                bound = [form.bound(dict(zip(names, rows[0], strict=True)))] if one else form.bound_rows(names, rows)
+                self._driver.send(form.sql, bound)
 
     def _run_many(
         self, run: Callable[[str, Sequence[Sequence[Any]]], ResultT], statement: Prepared, rows: Sequence[Values]
@@ -229,6 +255,16 @@ class Store(Protocol):
 
     def write_soon(self, function: Callable[[Tx], ResultT]) -> Awaitable[ResultT]:
         """The awaitable twin of `write`."""
+        ...
+
+    def hear(self, channel: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call `tell`, from another thread, when a process says something on a channel of the database.
+
+        For hints only, which may be lost; SQLite has none.  # G17
+
+        Returns:
+            What ends it.
+        """
         ...
 
     def close(self) -> None:

@@ -1,6 +1,8 @@
 """The event log, in the order its rows were written, an index of all resources an event is about, and its readers.
 
-On PostgreSQL the first two are kept in slices of time, see `headrace.server.store.slices`.
+The news of log lines are kept in the same way, for a minute.
+
+On PostgreSQL the log and its index are kept in slices of time, see `headrace.server.store.slices`.
 """
 
 from typing import Any
@@ -74,3 +76,23 @@ EVENT_CURSOR = Table(
     Column("xid", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),
 )
+
+LOG_NEWS = Table(
+    "log_news",
+    METADATA,
+    Column("seq", _SEQUENCE, Identity(), primary_key=True),
+    Column("xid", BigInteger, nullable=False, server_default=writer()),
+    Column("log_id", Id, nullable=False),
+    Column("written", Moment, nullable=False),
+    Index(None, "xid", "seq", info={"only": "postgresql"}),
+    Index(None, "written"),
+)
+"""The log lines of the last minute, as they were written, while a server process listens to them."""
+
+LOG_LISTENER = Table(
+    "log_listener",
+    METADATA,
+    Column("id", Id, primary_key=True),
+    Column("until", Moment, nullable=False),
+)
+"""The server processes that listen to log lines, each until when it is believed to."""

@@ -4,6 +4,7 @@ A stored value that cannot be read comes out as `Unreadable`, so that it spoils 
 it for, and not the fetching of all the others.  # G13
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,9 +17,12 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from headrace._internal.ids import uuid_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_NAIVE_EPOCH = datetime(1970, 1, 1)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+Columns = Callable[[Sequence[Any]], Iterable[Any]]
+"""Converts the values of a column."""
+_convert, _IDS = msgspec.convert, list[UUID | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,53 @@ def _read_id(value: Any) -> Any:
     return Unreadable(value)
 
 
+def _read_ids(column: Sequence[Any]) -> Iterable[Any]:
+    try:
+        return _convert(column, _IDS)
+    except msgspec.ValidationError:
+        return map(_read_id, column)
+
+
 def _read_moment(value: Any) -> Any:
     try:
-        return None if value is None else _EPOCH + timedelta(microseconds=value)
+        return None if value is None else _EPOCH + timedelta(0, 0, value)  # by name it would take a third longer
     except (TypeError, OverflowError):
         return Unreadable(value)
+
+
+def _read_moments(column: Sequence[Any]) -> Iterable[Any]:
+    try:
+        return [None if value is None else _EPOCH + timedelta(0, 0, value) for value in column]
+    except (TypeError, OverflowError):
+        return map(_read_moment, column)
+
+
+def _write_ids(column: Sequence[Any]) -> Iterable[Any]:
+    return [None if value is None else value.int.to_bytes(16) for value in column]  # half the cost of `bytes`
+
+
+def _write_moments(column: Sequence[Any]) -> Iterable[Any]:
+    return [None if value is None else microseconds(value) for value in column]
+
+
+def _write_json(column: Sequence[Any]) -> Iterable[Any]:
+    return [None if value is None else _encode(value).decode() for value in column]
+
+
+def column_writer(kind: TypeEngine[Any], dialect: Dialect) -> Columns | None:
+    """What makes of a whole column of values what the database stores; None where each is converted by itself."""
+    if isinstance(kind, Json):
+        return _write_json
+    if dialect.name == "sqlite":
+        return _write_ids if isinstance(kind, Id) else _write_moments if isinstance(kind, Moment) else None
+    return None
+
+
+def column_reader(kind: TypeEngine[Any], dialect: Dialect) -> Columns | None:
+    """What reads a whole column of a result at once; None where each value is read by itself."""
+    if dialect.name == "sqlite":
+        return _read_ids if isinstance(kind, Id) else _read_moments if isinstance(kind, Moment) else None
+    return None
 
 
 def _read_json(value: Any) -> Any:
@@ -77,7 +123,8 @@ def aware(moment: datetime) -> datetime:
 
 def microseconds(moment: datetime) -> int:
     """A moment as SQLite stores it: microseconds since 1970."""
-    return (aware(moment) - _EPOCH) // _MICROSECOND
+    since = moment - (_EPOCH if moment.tzinfo is not None else _NAIVE_EPOCH)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds  # a quarter of the cost of `//`
 
 
 class Moment(TypeDecorator[datetime]):
@@ -120,9 +167,7 @@ class Json(TypeDecorator[Any]):
         return lambda value: None if value is None else _encode(value).decode()
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002
-        if dialect.name == "postgresql":
-            return None  # its connections decode by msgspec themselves, see `postgresql.decode_json`
-        return _read_json
+        return _read_json  # psycopg leaves it as text, see `postgresql_lines.leave_json`
 
 
 Name = String  # lengths are checked where input is read, not by the database

@@ -439,6 +439,25 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_log__timestamp"), ["timestamp"], unique=False)
 
     op.create_table(
+        "log_listener",
+        sa.Column("id", Id(), nullable=False),
+        sa.Column("until", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_log_listener")),
+    )
+    op.create_table(
+        "log_news",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity(always=False), nullable=False
+        ),
+        sa.Column("xid", sa.BigInteger(), server_default=writer(), nullable=False),
+        sa.Column("log_id", Id(), nullable=False),
+        sa.Column("written", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_log_news")),
+    )
+    with op.batch_alter_table("log_news", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_log_news__written"), ["written"], unique=False)
+
+    op.create_table(
         "saved_search",
         sa.Column("id", Id(), nullable=False),
         sa.Column("created", Moment(), nullable=False),
@@ -642,6 +661,7 @@ def upgrade() -> None:
     op.create_index("ix_task_run__end_time", "task_run", [newest_first])
     if on_postgresql:
         op.create_index("ix_event__xid_seq", "event", ["xid", "seq"])
+        op.create_index("ix_log_news__xid_seq", "log_news", ["xid", "seq"])
         op.create_index("ix_event__occurred_seq", "event", ["occurred", "seq"])
         for table in ("event", "event_related"):
             op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
