@@ -4,8 +4,9 @@ What the budgets come to in seconds is measured and not asserted; without them t
 time that a test has.
 """
 
+import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -109,6 +110,29 @@ def test_s7_the_schema_of_a_paused_run_has_the_same_budget() -> None:
         fault = checks.fault_of_input({"x": value}, {"$defs": REFERENCES, "properties": {"x": schema}})
         assert (fault is None) == (status == 201)
     assert checks.fault_of_input({}, []) is not None
+
+
+def test_s7_a_collection_of_garbage_is_not_in_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a check is not the cause of does not refuse what it is asked about."""
+    seconds = [0.0]
+
+    def passing(phase: str, _: Any) -> None:
+        seconds[0] += checks.CPU_SECONDS * 4 if phase == "start" else 0
+
+    def faults(between: Callable[[], object]) -> list[checks.Fault]:
+        texts = {"type": "string"}
+        found = iter(checks.faults_of({"a": 1, "b": 1}, {"properties": {"a": texts, "b": texts}}))
+        first = next(found)
+        between()
+        return [first, *found]
+
+    monkeypatch.setattr(checks, "thread_time", lambda: seconds[0])
+    gc.callbacks.append(passing)
+    try:
+        assert [place for place, _ in faults(gc.collect)] == [("a",), ("b",)]
+    finally:
+        gc.callbacks.remove(passing)
+    assert "takes longer" in faults(lambda: passing("start", None))[-1][1]
 
 
 SCHEDULES = {
