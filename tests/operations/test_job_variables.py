@@ -9,11 +9,20 @@ from headrace.client.local import LocalClient
 from headrace.exceptions import ValidationFailed
 from headrace.schemas.deployments import (
     BULK_CREATE_FLOW_RUNS_FROM_DEPLOYMENT,
+    READ_DEPLOYMENTS,
     UPDATE_DEPLOYMENT,
     DeploymentFlowRunCreate,
     DeploymentUpdate,
+    ReadDeployments,
 )
-from headrace.schemas.flow_runs import CREATE_FLOW_RUN, UPDATE_FLOW_RUN, FlowRunCreate, FlowRunUpdate
+from headrace.schemas.flow_runs import (
+    CREATE_FLOW_RUN,
+    READ_FLOW_RUNS,
+    UPDATE_FLOW_RUN,
+    FlowRunCreate,
+    FlowRunUpdate,
+    ReadFlowRuns,
+)
 from headrace.schemas.states import StateCreate, StateType
 from tests.operations.deployments_world import deploy, make_pool, run_of
 from tests.operations.runs_world import make_flow
@@ -91,7 +100,10 @@ def test_s14_of_many_runs_the_forbidden_ones_are_refused(api: LocalClient) -> No
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_the_template_allows_comes_in(api: LocalClient, way: Way) -> None:
-    """By the same ways."""
+    """By the same ways, and stands in the run or the deployment."""
     make_pool(api, base_job_template=TEMPLATE)
 
     way(api, {"image": "ours:1"})
+
+    made = [*api.call(READ_FLOW_RUNS, body=ReadFlowRuns()), *api.call(READ_DEPLOYMENTS, body=ReadDeployments())]
+    assert {"image": "ours:1"} in [one.job_variables for one in made]

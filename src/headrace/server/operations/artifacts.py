@@ -97,7 +97,8 @@ def update_artifact(tx: Tx, id: UUID, body: ArtifactUpdate) -> None:
     changes = {name: value for name, value in asdict(body).items() if value is not UNSET}
     if not tx.execute(update(ARTIFACT).where(ARTIFACT.c.id == id).values(**changes, updated=tx.now)).rowcount:
         raise ObjectNotFound("Artifact", id)
-    tx.execute(update(ARTIFACT_COLLECTION).where(_KEYS.latest_id == id).values(updated=tx.now))
+    key = select(ARTIFACT.c.key).where(ARTIFACT.c.id == id).scalar_subquery()
+    tx.execute(update(ARTIFACT_COLLECTION).where(_KEYS.key == key, _KEYS.latest_id == id).values(updated=tx.now))
 
 
 @implements(DELETE_ARTIFACT, access="artifacts:write")
