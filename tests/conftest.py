@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.support import postgresql
 LOGGERS = [*configuration.ROOTS, *(f"{root}.{runs}" for root in configuration.ROOTS for runs in configuration.RUNS)]
 
 _MEMORY = Path("/dev/shm")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script: what is tested inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
