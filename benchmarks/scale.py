@@ -182,11 +182,11 @@ def event_of(n: int, run_id: UUID, moment: datetime) -> dict[str, Any]:
     }
 
 
-def related_of(event: dict[str, Any]) -> dict[str, Any]:
-    """The row that says what an event is related to: one inside a flow run stands there under this alone."""
-    labels = event["related"][0]
-    ids = {"resource_id": labels[RESOURCE_ID], "occurred": event["occurred"], "event_id": event["id"]}
-    return ids | {"role": labels[RESOURCE_ROLE]}
+def related_of(event: dict[str, Any]) -> Rows:
+    """The rows that say what an event is related to."""
+    for labels in event["related"]:
+        ids = {"resource_id": labels[RESOURCE_ID], "occurred": event["occurred"], "event_id": event["id"]}
+        yield ids | {"role": labels[RESOURCE_ROLE]}
 
 
 def tags_of(runs: Rows) -> Rows:
@@ -215,7 +215,7 @@ def big_things(runs: int) -> Iterator[tuple[str, Rows]]:
     yield "task_run_state", (state_of(task) | {"task_run_id": task["id"]} for task in tasks)
     yield "log", (log_line(*each) for each in moments(LINES))
     yield "event", (event_of(*each) for each in moments(TASKS))
-    yield "event_related", (related_of(event_of(*each)) for each in moments(TASKS))
+    yield "event_related", (row for each in moments(TASKS) for row in related_of(event_of(*each)))
 
 
 def copy_in(connection: Connection, name: str, rows: Rows) -> int:

@@ -34,7 +34,7 @@ NEWS = "events"
 RESOURCE_ID, RESOURCE_NAME, RESOURCE_ROLE = "prefect.resource.id", "prefect.resource.name", "prefect.resource.role"
 INSIDE = "prefect.task-run."
 """How the events are named that the index may lack under what they are related to: those inside flow runs."""
-THROUGH_RUNS = tuple(f"prefect.{kind}." for kind in ("flow", "deployment", "work-queue", "work-pool", "tag"))
+THROUGH_RUNS = tuple(f"prefect.{kind}." for kind in ("work-queue", "work-pool", "tag"))
 """How the ids of resources begin under which the index lacks what happened inside their flow runs; see `run_events`."""
 
 
