@@ -136,8 +136,8 @@ def tell_of_task_runs(tx: Tx, records: Sequence[TaskRunRecord], before: Mapping[
 class _Around:
     """What the events of task runs are related to: by flow run and tags, encoded once.
 
-    The index has them under their flow run, its flow and its deployment, whose events are looked at, and the tags that it
-    has not: `filtering` finds them by what else the flow run is related to, through it. A row costs a task 2 µs or more.
+    The index has them under their flow run, its flow and its deployment, whose events are looked at, and the tags that
+    it has not: `filtering` finds them by what else the flow run is related to, through it. Each such row costs time.
     """
 
     def __init__(self, rows: Iterable[Any]) -> None:
