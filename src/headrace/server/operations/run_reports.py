@@ -143,7 +143,7 @@ def read_flow_run_history(tx: Tx, body: ReadFlowRunHistory) -> list[SimpleFlowRu
     rows = flow_run_rows(tx, _HISTORY, body, max(0, body.limit), body.offset)
 
     def read(row: Any) -> SimpleFlowRun:
-        figures = estimates(values_of(row), tx.now)
+        figures = estimates(values_of(row), row.state_timestamp, tx.now)
         return SimpleFlowRun(
             id=row.id,
             state_type=StateType(row.state_type),
