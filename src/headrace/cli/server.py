@@ -25,8 +25,9 @@ def start(
     ui: bool | None = None,
     no_services: Annotated[bool, Parameter(negative="")] = False,
     background: Annotated[bool, Parameter(name=["--background", "-b"])] = False,
+    workers: int | None = None,
 ) -> int | None:
-    """Start the server: the API and its services, in one process.
+    """Start the server: the API and its services.
 
     Args:
         host: the address to listen on; 127.0.0.1 unless set.
@@ -38,11 +39,13 @@ def start(
         ui: whether this server shows the web pages.
         no_services: answer calls only.
         background: return when it is ready; `headrace server stop` stops it.
+        workers: processes that answer calls, on as many cores; 1 unless set.
     """
     said: dict[str, Any] = {
         "server.api.host": host,
         "server.api.port": port,
         "server.api.keepalive_timeout": keep_alive_timeout,
+        "server.api.workers": workers,
         "server.logging_level": log_level.upper() if log_level else None,
         "server.services.scheduler.enabled": scheduler,
         "server.services.late_runs.enabled": late_runs,

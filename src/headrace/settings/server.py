@@ -20,6 +20,7 @@ class ServerAPISettings(Section, frozen=True):
     ] = None
     host: Annotated[str, about("Address the server listens on.")] = "127.0.0.1"
     port: Annotated[int, about("Port the server listens on.", ge=0, le=65535)] = 4200
+    workers: Annotated[int, about("Processes that answer calls; the first runs the services.", ge=1, le=64)] = 1
     base_path: Annotated[str | None, about("Path before /api, when a proxy adds one.")] = None
     default_limit: Annotated[int, about("Most items in one answer.", "API_DEFAULT_LIMIT", gt=0)] = 200
     keepalive_timeout: Annotated[int, about("Seconds an idle connection is kept open.")] = 5

@@ -1,8 +1,8 @@
-"""Hints: one part of this server process tells another that it may be worth looking.
+"""Hints: one part of this server tells another that it may be worth looking.
 
 An operation publishes after its commit; whoever holds a websocket subscribes and passes the news on. A hint carries
-no truth: it may be lost when its reader is slow, when several server processes share a database, or when the process
-dies, and then a poll finds the same news later.  # G17
+no truth: it may be lost when its reader is slow, when several servers share a database, or when a process dies, and
+then a poll finds the same news later. The processes of one server tell each other, see `exchange`.  # G17
 
 `publish` may be called from any thread and costs one dictionary look-up when nobody listens. A subscription belongs to
 the event loop it was made in.
@@ -11,6 +11,7 @@ the event loop it was made in.
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,10 @@ CAPACITY = 256
 _subscriptions: dict[str, tuple["Subscription", ...]] = {}
 _changing = threading.Lock()
 
+Tell = Callable[[str, dict[str, Any]], None]
+"""Takes a hint: its topic and its payload; never blocks and never raises."""
+_elsewhere: Tell | None = None
+
 
 def publish(topic: str, payload: dict[str, Any]) -> None:
     """Tell all who subscribe to `topic`; never blocks and never raises.
@@ -28,13 +33,26 @@ def publish(topic: str, payload: dict[str, Any]) -> None:
         topic: what it is about, such as `work-pool:<id>`.
         payload: the news, plain JSON values; nobody may change it afterwards.
     """
+    publish_here(topic, payload)
+    if _elsewhere is not None:
+        _elsewhere(topic, payload)
+
+
+def publish_here(topic: str, payload: dict[str, Any]) -> None:
+    """Tell those who subscribe to `topic` in this process alone."""
     for subscription in _subscriptions.get(topic, ()):
         subscription.put(payload)
 
 
+def pass_on(elsewhere: Tell | None) -> None:
+    """Tell other processes too, from now on; None tells them no more."""
+    global _elsewhere
+    _elsewhere = elsewhere
+
+
 def is_heard(topic: str) -> bool:
-    """Whether anybody subscribes to `topic`: whoever has to make the news first may spare it."""
-    return topic in _subscriptions
+    """Whether anybody may subscribe to `topic`: whoever has to make the news first may spare it."""
+    return topic in _subscriptions or _elsewhere is not None
 
 
 def subscribe(topic: str, capacity: int = CAPACITY) -> "Subscription":

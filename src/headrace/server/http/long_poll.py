@@ -162,7 +162,9 @@ class LongPoll:
         if self._heard is None:
             self._heard = hints.subscribe(FREED)
             self._watching = asyncio.ensure_future(self._watch(self._heard))
-        self._heard.put({"limits": place.limit_ids})  # a slot may have come back before we were listed
+        self._heard.put(
+            {"limits": [str(id) for id in place.limit_ids]}
+        )  # a slot may have come back before we were listed
 
     async def _leave(self, place: Place) -> None:
         def leave(tx: Tx) -> None:
@@ -182,7 +184,7 @@ class LongPoll:
                     _tell(turn, on=False)
                 now = time.monotonic()
                 limits = {id for id, moment in due.items() if moment <= now}
-                limits.update(id for one in news for id in one.get("limits", (None,)))
+                limits.update(id and UUID(id) for one in news for id in one.get("limits", (None,)))
                 limits.update((None,) if len(news) >= hints.CAPACITY else ())  # some may be lost
                 try:
                     await self._look(limits, due)

@@ -2,9 +2,10 @@
 
 The address is bound first, so that a second server on it fails before it touches anything, and so that the note in
 the home folder names the port that was really given. The note is written when calls are answered, and taken away at
-the end.
+the end. Several processes may share the work, see `family`.
 """
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -24,8 +25,10 @@ from headrace._internal.file_locks import try_lock
 from headrace._internal.server_note import ServerNote, read_note, remove_note, write_note
 from headrace.exceptions import HeadraceError
 from headrace.server.events import hints
-from headrace.server.http.api import ROOT
+from headrace.server.events.exchange import Exchange
+from headrace.server.http.api import ROOT, Problems
 from headrace.server.http.app import create_app
+from headrace.server.http.family import Place, look_after
 from headrace.server.http.guard import check_exposure
 from headrace.server.http.long_poll import STOP
 from headrace.server.http.socket_protocol import SocketProtocol
@@ -34,6 +37,7 @@ from headrace.server.operations.block_types import install_system_block_types
 from headrace.server.operations.slots import FREED
 from headrace.server.services.runner import ServiceRunner, discover
 from headrace.server.store import open_store
+from headrace.server.store.transaction import Store
 from headrace.settings import Settings, database_url
 from headrace.settings.secret import mask
 
@@ -91,8 +95,8 @@ def serve(settings: Settings, *, services: bool = True, ready: Ready | None = No
     """Serve until SIGINT or SIGTERM.
 
     Args:
-        settings: `server.api.host`, `server.api.port`, `home`, `server.database` and the rest.
-        services: whether this process runs the background services.
+        settings: `server.api.host`, `server.api.port`, `server.api.workers`, `home`, `server.database` and the rest.
+        services: whether this server runs the background services.
         ready: called with the API's URL once calls are answered.
 
     Raises:
@@ -100,27 +104,62 @@ def serve(settings: Settings, *, services: bool = True, ready: Ready | None = No
         ServerRunsAlready: another server of this home runs.
         AddressTaken: the address is in use.
         StoreUnavailable: the database cannot be opened.
+        CannotShare: several processes are wanted, which this system cannot have.
     """
     check_exposure(settings)
     api = settings.server.api
     with the_only_server(settings.home), contextlib.closing(bind(api.host, api.port)) as bound:
         port = bound.getsockname()[1]
         settings = replace(settings, server=replace(settings.server, api=replace(api, port=port)))
+        announce = _announce(settings, url_of(api.host, port), ready)
         with contextlib.closing(open_store(database_url(settings))) as store:
             if settings.server.register_blocks_on_start:
                 store.write(install_system_block_types)
-            runner = ServiceRunner(discover() if services else (), store, settings)
-            app = create_app(store, settings, problems=runner.problems)
-            server = _Server(configuration(app, settings))
-            server.when_ready = _announce(settings, url_of(api.host, port), ready)
-            runner.start()
-            gc.freeze()  # what is there now stays, so the collector need not look at it again and again
-            gc.set_threshold(*COLLECT_AFTER)
-            try:
-                server.run(sockets=[bound])
-            finally:
-                remove_note(settings.home, os.getpid())
-                runner.stop()
+            if api.workers == 1:
+                runner = ServiceRunner(discover() if services else (), store, settings)
+                with runner.running(), _noted(settings):
+                    _answer(bound, store, settings, runner.problems, announce)
+                return
+        gc.freeze()  # so that the processes go on sharing what is there now
+        with _noted(settings):
+            look_after(api.workers, lambda place: _share(place, bound, settings, services), announce)
+
+
+def _share(place: Place, bound: socket.socket, settings: Settings, services: bool) -> None:
+    """Be one of several processes that answer calls; the first runs the services."""
+    with contextlib.closing(open_store(database_url(settings))) as store:
+        problems = place.board.read if services else list
+        if place.number or not services:
+            _answer(bound, store, settings, problems, place.ready, place.exchange)
+            return
+        runner = ServiceRunner(discover(), store, settings, told=place.board.write)
+        with runner.running():
+            _answer(bound, store, settings, problems, place.ready, place.exchange)
+
+
+def _answer(
+    bound: socket.socket,
+    store: Store,
+    settings: Settings,
+    problems: Problems,
+    ready: Callable[[], None],
+    exchange: Exchange | None = None,
+) -> None:
+    """Answer calls until SIGINT or SIGTERM."""
+    server = _Server(configuration(create_app(store, settings, problems=problems), settings))
+    server.when_ready, server.exchange = ready, exchange
+    gc.freeze()  # what is there now stays, so the collector need not look at it again and again
+    gc.set_threshold(*COLLECT_AFTER)
+    server.run(sockets=[bound])
+
+
+@contextlib.contextmanager
+def _noted(settings: Settings) -> Iterator[None]:
+    """Take the note of this process away at the end."""
+    try:
+        yield
+    finally:
+        remove_note(settings.home, os.getpid())
 
 
 @contextlib.contextmanager
@@ -193,14 +232,17 @@ def _has(module: str) -> bool:
 
 class _Server(uvicorn.Server):
     when_ready: Callable[[], None]
+    exchange: Exchange | None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.exchange is not None:
+            self.exchange.listen(asyncio.get_running_loop())
         if self.started:
             self.when_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        hints.publish(FREED, STOP)
+        hints.publish_here(FREED, STOP)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

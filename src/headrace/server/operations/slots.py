@@ -250,7 +250,8 @@ def keep_places(tx: Tx, places: Collection[UUID]) -> set[UUID]:
 def freed(tx: Tx, limit_ids: Collection[UUID] | None = None) -> None:
     """Tell those who wait for these limits, or for any, that it may be their turn, once this is committed."""
     if hints.is_heard(FREED) and (limit_ids is None or limit_ids):
-        tx.after_commit(partial(hints.publish, FREED, {} if limit_ids is None else {"limits": limit_ids}))
+        limits = {} if limit_ids is None else {"limits": [str(id) for id in limit_ids]}
+        tx.after_commit(partial(hints.publish, FREED, limits))
 
 
 def free(tx: Tx, deletion: Delete, parameters: Mapping[str, Any] | None = None) -> int:

@@ -11,7 +11,8 @@ import pkgutil
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import headrace.server.services as package
@@ -29,6 +30,8 @@ JITTER = 0.1
 """By how much, as a part, a wait is made longer or shorter by chance, so that processes do not march in step."""
 FIRST_TURN = 1.0
 """Seconds within which every service has its first turn."""
+TELL_EVERY = 1.0
+"""Seconds between two times that others are told what ails the services."""
 
 
 def discover() -> list[Service]:
@@ -67,10 +70,17 @@ class ServiceRunner:
         services: which.
         store: what they work on.
         settings: handed to each of their turns.
+        told: if given, told each second what ails them.
     """
 
-    def __init__(self, services: Sequence[Service], store: Store, settings: Settings) -> None:
-        self._services, self._store, self._settings = services, store, settings
+    def __init__(
+        self,
+        services: Sequence[Service],
+        store: Store,
+        settings: Settings,
+        told: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self._services, self._store, self._settings, self._told = services, store, settings, told
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self.ticks: dict[str, Tick] = {}
@@ -84,6 +94,17 @@ class ServiceRunner:
             )
             self._threads.append(thread)
             thread.start()
+        if self._told is not None:
+            threading.Thread(target=self._tell, args=(self._told,), name="headrace-services", daemon=True).start()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the services while the block runs."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
 
     def stop(self, seconds: float = 5.0) -> None:
         """Let running turns finish, for at most `seconds` altogether."""
@@ -101,6 +122,11 @@ class ServiceRunner:
             for name, tick in self.ticks.items()
             if now - tick.success > max(PERIODS * tick.interval, GRACE)
         ]
+
+    def _tell(self, told: Callable[[list[str]], None]) -> None:
+        told(self.problems())
+        while not self._stopping.wait(TELL_EVERY):
+            told(self.problems())
 
     def _loop(self, service: Service) -> None:
         wait = random.uniform(0, min(FIRST_TURN, service.interval))
