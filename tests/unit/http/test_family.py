@@ -20,7 +20,7 @@ from headrace.server.http.background import running, start_in_background, stop
 from headrace.server.http.family import Board
 from headrace.settings import temporary_settings
 from tests.support import postgresql
-from tests.support.serving import ask
+from tests.support.serving import Answer, ask
 from tests.support.talking import entered, heard
 from tests.unit.http.test_process import wait_for_end
 
@@ -80,16 +80,21 @@ def halted(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def ask_without(pid: int, *call: Any) -> Answer:
+    """Ask while a process is halted; anew if that was in the middle of a transaction, for whose locks all wait."""
+    while True:
+        with contextlib.suppress(TimeoutError), halted(pid):
+            if (answer := ask(*call)).status != 503:
+                return answer
+
+
 def test_each_of_the_processes_answers(url: str, home: str) -> None:
     """What one of them has written the other one reads; both know how the services are, which run in one of them."""
     first, second = members(home)
 
-    with halted(first):
-        made = ask(url, "POST", "/flows/", {"name": "f"}).json()["id"]
-        assert ask(url, "GET", "/ready").status == 200
-    with halted(second):
-        assert ask(url, "GET", f"/flows/{made}").json()["name"] == "f"
-        assert ask(url, "GET", "/ready").status == 200
+    made = ask_without(first, url, "POST", "/flows/", {"name": "f"}).json()["id"]
+    assert ask_without(second, url, "GET", f"/flows/{made}").json()["name"] == "f"
+    assert [ask_without(each, url, "GET", "/ready").status for each in (first, second)] == [200, 200]
 
 
 def test_g17_hints_reach_the_listeners_of_every_process(url: str, home: str) -> None:
@@ -124,8 +129,7 @@ def test_a_process_that_dies_is_replaced(url: str, home: str, number: int) -> No
 
     assert ask(url, "GET", "/health").status == 200
     assert set(after) & set(before) == {before[1 - number]}
-    with halted(before[1 - number]):
-        assert ask(url, "POST", "/flows/", {"name": "f"}).status == 201
+    assert ask_without(before[1 - number], url, "POST", "/flows/", {"name": "f"}).status == 201
 
 
 def test_they_end_with_the_one_that_looks_after_them(url: str, home: str) -> None:
@@ -152,18 +156,88 @@ def test_they_are_stopped_together(url: str, home: str) -> None:
     assert read_note(home) is None
 
 
+def run_family(code: str) -> subprocess.CompletedProcess[str]:
+    """Run a program that has `look_after`; its output ends when the last of its processes has ended."""
+    imports = "import os, signal\nfrom headrace.server.http import family\n"
+    program = [sys.executable, "-c", f"{imports}from headrace.server.http.family import look_after\n{code}"]
+    return subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_processes_that_cannot_begin_are_an_error() -> None:
     """The reason is in the log of the process; nothing is left running, and nothing is tried again and again."""
-    code = (
-        "from headrace.server.http.family import look_after\n"
-        "def work(place): raise RuntimeError('no such disk')\n"
-        "look_after(2, work, lambda: print('ready'))\n"
+    said = run_family(
+        "def work(place): raise RuntimeError('no such disk')\nlook_after(2, work, lambda: print('ready'))\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
     assert (said.returncode, said.stdout) == (1, "")
     assert "no such disk" in said.stderr
     assert "CannotShare: A process of the server ended as soon as it began (exit code 1)" in said.stderr
+
+
+def test_one_that_is_told_to_end_as_it_begins_ends() -> None:
+    """It does not take the signal for one of its parent's, which would wait for it and then use force."""
+    said = run_family(
+        "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "look_after(2, lambda place: None, lambda: print('ready'))\n"
+    )
+
+    assert "CannotShare: A process of the server ended as soon as it began (signal 15: Terminated)" in said.stderr
+
+
+def test_one_that_hangs_at_its_end_is_killed_also_when_its_parent_is_gone() -> None:
+    """It would keep the address and the lock of the home, and no other server could start."""
+    said = run_family(
+        "family.PATIENCE = 0.1\n"
+        "def work(place):\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    place.ready()\n"
+        "    while True: signal.pause()\n"
+        "look_after(2, work, lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+
+    assert said.returncode == -signal.SIGKILL
+
+
+def test_one_that_dies_while_it_is_told_that_all_are_ready_is_replaced() -> None:
+    """Its death is seen, although nothing more happens after that."""
+    said = run_family(
+        "hears, tells = os.pipe()\n"
+        "parent, times = os.getpid(), []\n"
+        "os.register_at_fork(before=lambda: times.append(1))\n"
+        "def work(place):\n"
+        "    os.write(tells, b'%d ' % os.getpid())\n"
+        "    place.ready()\n"
+        "    if len(times) == 3: os.kill(parent, signal.SIGTERM)\n"
+        "    signal.pause()\n"
+        "def ready():\n"
+        "    one = int(os.read(hears, 100).split()[0])\n"
+        "    os.kill(one, signal.SIGKILL)\n"
+        "    os.waitid(os.P_PID, one, os.WEXITED | os.WNOWAIT)\n"
+        "look_after(2, work, ready)\n"
+    )
+
+    assert said.returncode == 0
+
+
+def test_what_cannot_be_started_now_is_started_later() -> None:
+    """A machine that has no room for a process at the moment does not end the others."""
+    said = run_family(
+        "fork, parent, times = os.fork, os.getpid(), 0\n"
+        "def room_is_short():\n"
+        "    global times\n"
+        "    times += 1\n"
+        "    if times == 3: raise BlockingIOError(11, 'no room')\n"
+        "    return fork()\n"
+        "os.fork = room_is_short\n"
+        "def work(place):\n"
+        "    place.ready()\n"
+        "    if times == 4: os.kill(parent, signal.SIGTERM)\n"
+        "    if times == 1: os.kill(os.getpid(), 35)\n"  # a signal that has no name
+        "    signal.pause()\n"
+        "look_after(2, work, lambda: None)\n"
+    )
+
+    assert (said.returncode, "no room" in said.stderr) == (0, True)
 
 
 def test_g15_what_ails_the_services_is_known_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

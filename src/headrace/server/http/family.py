@@ -13,10 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import msgspec
 
@@ -26,7 +26,7 @@ from headrace.server.events.exchange import Exchange
 logger = logging.getLogger("headrace.server")
 
 PAUSE = 1.0
-"""Seconds before a process is started anew that has lived for less."""
+"""Seconds between two starts of the same process at least."""
 PATIENCE = 15.0
 """Seconds after which those are killed that were told to end."""
 SILENCE = 15.0
@@ -121,50 +121,82 @@ def _woken() -> Iterator[int]:
         os.close(tells)
 
 
+class _Dead(NamedTuple):
+    pid: int
+    code: int
+    number: int
+    started: float
+
+    @property
+    def how(self) -> str:
+        """What it died of."""
+        return f"exit code {self.code}" if self.code >= 0 else f"signal {-self.code}: {signal.strsignal(-self.code)}"
+
+
 class _Family:
     def __init__(self, count: int, work: Callable[[Place], None], wakes: int) -> None:
         self._work, self._wakes = work, wakes
         self._exchange, self._board = Exchange(count), Board()
         self._life = os.pipe()  # nobody writes: its other end closes when this process dies
         self._hears, self._tells = os.pipe()
+        os.set_blocking(self._hears, False)
         self._waited_for = set(range(count))
         """Those that have never been ready."""
         self._alive: dict[int, tuple[int, float]] = {}
         """By process: its number and when it was started."""
+        self._vacant = dict.fromkeys(range(count), 0.0)
+        """By number: when a process is to be started."""
 
     def run(self, ready: Callable[[], None]) -> None:
-        for number in tuple(self._waited_for):
-            self._start(number)
         try:
             while True:
-                readable, _, _ = select.select([self._wakes, self._hears], [], [])
-                if self._hears in readable:
-                    self._have_told(set(os.read(self._hears, 256)), ready)
-                if self._wakes in readable and {signal.SIGTERM, signal.SIGINT} & set(os.read(self._wakes, 256)):
+                self._fill_vacancies()
+                pause = max(min(self._vacant.values()) - time.monotonic(), 0) if self._vacant else None
+                select.select([self._wakes, self._hears], [], [], pause)
+                signals, dead = _read(self._wakes), self._reap()  # in this order: whoever dies later wakes us again
+                self._have_told(_read(self._hears), ready)  # the dead too, before they died
+                if {signal.SIGTERM, signal.SIGINT} & signals:
                     return
-                self._replace_the_dead()
+                self._note(dead)
         finally:
             self._end()
 
     def _have_told(self, numbers: set[int], ready: Callable[[], None]) -> None:
-        if self._waited_for:
+        if self._waited_for and numbers:
             self._waited_for -= numbers
             if not self._waited_for:
                 ready()
 
+    def _fill_vacancies(self) -> None:
+        for number in [number for number, due in self._vacant.items() if due <= time.monotonic()]:
+            try:
+                self._start(number)
+            except OSError as error:  # too many processes, too little memory: it may be over soon
+                if number in self._waited_for:
+                    raise CannotShare(f"No process can be started: {error.strerror}.") from None
+                logger.error("No process can be started: %s. It is tried again.", error.strerror)
+                self._vacant[number] = time.monotonic() + PAUSE
+
     def _start(self, number: int) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._live(number)
+        """Start a process; signals wait until it takes them for its own, or it would miss that it is told to end."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live(number, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        del self._vacant[number]
         self._alive[pid] = number, time.monotonic()
 
-    def _live(self, number: int) -> NoReturn:
-        """Be a process of the family; never returns."""
+    def _live(self, number: int, signals: Iterable[int]) -> NoReturn:
+        """Be a process of the family, with these signals blocked; never returns."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
             for each in _SIGNALS:
                 signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
             os.close(self._life[1])
             threading.Thread(target=self._end_with_parent, name="headrace-family", daemon=True).start()
             self._exchange.join(number)
@@ -179,25 +211,23 @@ class _Family:
             os._exit(code)  # what was registered to be done at an exit is the parent's
 
     def _end_with_parent(self) -> None:
+        """End with the one that looks after this process, which is not there to use force."""
         os.read(self._life[0], 1)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(PATIENCE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def _replace_the_dead(self) -> None:
-        for pid, code in self._dead():
-            number, started = self._alive.pop(pid)
-            if number in self._waited_for:
-                raise CannotShare(
-                    f"A process of the server ended as soon as it began ({_how(code)}); see its messages."
-                )
-            logger.error("Process %d of the server died (%s), and is started anew.", pid, _how(code))
-            time.sleep(PAUSE if time.monotonic() - started < PAUSE else 0)
-            self._start(number)
+    def _note(self, dead: Iterable["_Dead"]) -> None:
+        for one in dead:
+            if one.number in self._waited_for:
+                raise CannotShare(f"A process of the server ended as soon as it began ({one.how}); see its messages.")
+            logger.error("Process %d of the server died (%s), and is started anew.", one.pid, one.how)
+            self._vacant[one.number] = one.started + PAUSE
 
-    def _dead(self) -> Iterator[tuple[int, int]]:
-        for pid in tuple(self._alive):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                yield pid, os.waitstatus_to_exitcode(status)
+    def _reap(self) -> list["_Dead"]:
+        """Take those that have died off the list: their ids may soon be those of strangers."""
+        found = [os.waitpid(pid, os.WNOHANG) for pid in self._alive]
+        return [_Dead(pid, os.waitstatus_to_exitcode(status), *self._alive.pop(pid)) for pid, status in found if pid]
 
     def _end(self) -> None:
         """End all, by force those that take too long."""
@@ -206,15 +236,16 @@ class _Family:
                 os.kill(pid, how)
             deadline = time.monotonic() + seconds
             while self._alive and time.monotonic() < deadline:
-                for pid, _ in self._dead():
-                    del self._alive[pid]
+                self._reap()
                 select.select([self._wakes], [], [], 0.2)
-                with suppress(BlockingIOError):
-                    os.read(self._wakes, 256)
+                _read(self._wakes)
         self._exchange.close()
         for end in (*self._life, self._hears, self._tells):
             os.close(end)
 
 
-def _how(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+def _read(pipe: int) -> set[int]:
+    """The bytes that are in a pipe that does not block."""
+    with suppress(BlockingIOError):
+        return set(os.read(pipe, 256))
+    return set()
