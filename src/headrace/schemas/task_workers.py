@@ -20,7 +20,7 @@ class ReadTaskWorkers(Struct, kw_only=True):
 
 
 class TaskWorkerResponse(Struct, kw_only=True):
-    """A server of tasks: what it calls itself, the tasks it serves, and when it was heard last."""
+    """A server of tasks: what it calls itself, the tasks it serves, and when it was last known to be there."""
 
     identifier: str
     task_keys: list[str]

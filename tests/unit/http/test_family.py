@@ -119,6 +119,25 @@ def test_g17_hints_reach_the_listeners_of_every_process(url: str, home: str) -> 
     assert asyncio.run(told()) == [{"type": "cancel", "flow_run_id": run}] * 2
 
 
+def test_every_process_knows_the_servers_of_tasks(url: str, home: str) -> None:
+    """To whichever of them they are connected."""
+
+    def names(silent: int) -> list[str]:
+        return [one["identifier"] for one in ask_without(silent, url, "POST", "/task_workers/filter", {}).json()]
+
+    async def scene() -> list[list[str]]:
+        wanted = {"type": "subscribe", "keys": ["m.f"], "client_id": "me"}
+        socket = await entered(url + "/task_runs/subscriptions/scheduled", wanted)
+        both = members(home)
+        while not any([await asyncio.to_thread(names, each) for each in both]):
+            await asyncio.sleep(0.05)
+        known = [await asyncio.to_thread(names, each) for each in both]
+        await socket.close()
+        return known
+
+    assert asyncio.run(scene()) == [["me"], ["me"]]
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_dies_is_replaced(url: str, home: str, number: int) -> None:
     """Whichever it is, the other one goes on meanwhile, and the new one answers."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from headrace.server.http import task_scheduling
 from headrace.server.operations.states import set_task_run_state
 from headrace.server.operations.task_deliveries import LEASE, keep, take
 from headrace.server.operations.task_runs import create_task_run
-from headrace.server.operations.task_workers import read_task_workers
+from headrace.server.operations.task_workers import note, read_task_workers
 from headrace.server.store.transaction import Store
 from tests.support.serving import serving
 from tests.support.talking import close_code, entered, heard, say
@@ -189,21 +190,37 @@ def test_s4_a_bad_subscription_closes(sqlite_store: Store, frame: Any) -> None:
         assert asyncio.run(scene(url)) == task_scheduling.NO_SUBSCRIPTION
 
 
-def test_servers_of_tasks_are_listed_while_they_are_connected(sqlite_store: Store) -> None:
+def names_of_servers(store: Store, *keys: str) -> list[str]:
+    """Who serves any of these tasks, or who serves tasks at all."""
+    body = ReadTaskWorkers(task_worker_filter=TaskWorkerFilter(task_keys=list(keys)) if keys else None)
+    return [one.identifier for one in store.read(lambda tx: read_task_workers(tx, body))]
+
+
+def test_servers_of_tasks_are_listed_while_they_are_connected(server: str, store: Store) -> None:
     """A filter finds those that serve any of its tasks; one without tasks finds all."""
+    listed = partial(names_of_servers, store)
 
-    def listed(*keys: str) -> list[str]:
-        body = ReadTaskWorkers(task_worker_filter=TaskWorkerFilter(task_keys=list(keys)) if keys else None)
-        return [one.identifier for one in sqlite_store.read(lambda tx: read_task_workers(tx, body))]
-
-    async def scene(url: str) -> None:
-        delay(sqlite_store)
-        connection = await entered(url + "/task_runs/subscriptions/scheduled", SUBSCRIBE)
+    async def scene() -> None:
+        delay(store)
+        connection = await entered(server, SUBSCRIBE)
         await heard(connection)
         assert [listed(), listed("m.f"), listed("m.f", "m.h"), listed("m.h")] == [["me"], ["me"], ["me"], []]
         await say(connection, {"type": "quit"})
         await close_code(connection)
 
-    with serving(sqlite_store, operations={}) as url:
-        asyncio.run(scene(url))
+    asyncio.run(scene())
     assert listed() == []
+
+
+def test_a_server_of_tasks_is_forgotten_with_the_process_that_it_was_connected_to(
+    store: Store, clock: ManualClock
+) -> None:
+    """However that ended; as long as it is renewed it stays."""
+    store.write(lambda tx: note(tx, ME, "me", ["m.f"]))
+    store.write(lambda tx: note(tx, OTHER, "other", ["m.f"]))
+    clock.advance(20)
+    store.write(lambda tx: note(tx, ME, "me", ["m.f"]))
+    before = names_of_servers(store)
+    clock.advance(20)
+
+    assert (before, names_of_servers(store)) == (["me", "other"], ["me"])

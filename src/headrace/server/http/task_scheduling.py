@@ -9,7 +9,6 @@ while it is connected; the runs themselves wait in the database, see `headrace.s
 """
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
@@ -24,7 +23,7 @@ from headrace.server.http.sockets import NOT_ALLOWED, REFUSED, Closing, Doorkeep
 from headrace.server.operations import task_workers
 from headrace.server.operations.task_deliveries import LEASE, WAITING, give_back, keep, next_due, take
 from headrace.server.store.caller import Caller
-from headrace.server.store.transaction import Store
+from headrace.server.store.transaction import Store, Tx
 
 NO_SUBSCRIPTION = 4001
 MOST_KEYS = 1_000
@@ -78,21 +77,24 @@ class _Server:
         self._id: UUID = uuid7()
         self._on_its_way: asyncio.Future[TaskRun | None] | None = None
         self._acknowledged = asyncio.Event()
-        self._has_some = False
 
     async def run(self) -> None:
         """Hand runs out until the client has left."""
-        self._note()
+        await self._store.write_soon(self._note)
         try:
             giving = hand_out(self._store, WAITING, lambda tx: next_due(tx, self._keys), self._hand_one)
             await until_first(self._hear(), giving, self._keep())
         finally:
-            task_workers.forget(self._id)
-            if self._on_its_way is not None and (run := await self._on_its_way) is not None:
-                await self._store.write_soon(lambda tx: give_back(tx, run.id, self._id))
+            run = None if self._on_its_way is None else await self._on_its_way
+            await self._store.write_soon(lambda tx: self._leave(tx, run))
 
-    def _note(self) -> None:
-        task_workers.note(self._id, self._name, self._keys, datetime.now(UTC))
+    def _note(self, tx: Tx) -> None:
+        task_workers.note(tx, self._id, self._name, self._keys)
+
+    def _leave(self, tx: Tx, on_its_way: TaskRun | None) -> None:
+        task_workers.forget(tx, self._id)
+        if on_its_way is not None:
+            give_back(tx, on_its_way.id, self._id)
 
     async def _hear(self) -> None:
         while True:
@@ -112,19 +114,21 @@ class _Server:
         await send(self._socket, run)
         await self._acknowledged.wait()
         self._on_its_way = None
-        self._note()
         return True
 
     async def _take(self) -> TaskRun | None:
         """Take a run; should this client leave meanwhile, it is still known what was taken."""
-        self._has_some = True
         taking = self._store.write_soon(lambda tx: take(tx, self._keys, self._id))
         self._on_its_way = asyncio.ensure_future(taking)
         return await asyncio.shield(self._on_its_way)
 
     async def _keep(self) -> None:
-        """Renew the leases of what the client has."""
+        """Renew the leases of what the client has, and of the client itself."""
+
+        def renew(tx: Tx) -> None:
+            self._note(tx)
+            keep(tx, self._id)
+
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)
-            if self._has_some:
-                self._has_some = bool(await self._store.write_soon(lambda tx: keep(tx, self._id)))
+            await self._store.write_soon(renew)

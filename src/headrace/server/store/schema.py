@@ -17,7 +17,7 @@ from headrace.server.store import slices  # noqa: F401  how PostgreSQL makes the
 from headrace.server.store.errors import StoreUnavailable
 from headrace.server.store.tables import METADATA
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision of the newest script in `migrations/versions`."""
 _VERSIONS = "alembic_version"
 

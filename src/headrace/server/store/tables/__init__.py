@@ -13,7 +13,7 @@ from headrace.server.store.tables.flows import FLOW, FLOW_RUN, FLOW_RUN_INPUT, F
 from headrace.server.store.tables.metadata import METADATA
 from headrace.server.store.tables.small_things import SAVED_SEARCH, VARIABLE
 from headrace.server.store.tables.tags import FLOW_RUN_TAG, TASK_RUN_TAG
-from headrace.server.store.tables.task_runs import LOG, TASK_DELIVERY, TASK_RUN, TASK_RUN_STATE
+from headrace.server.store.tables.task_runs import LOG, TASK_DELIVERY, TASK_RUN, TASK_RUN_STATE, TASK_SERVER
 from headrace.server.store.tables.work_pools import CLEANUP_DELIVERY, WORK_POOL, WORK_QUEUE, WORKER
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "TASK_RUN",
     "TASK_RUN_STATE",
     "TASK_RUN_TAG",
+    "TASK_SERVER",
     "VARIABLE",
     "WORKER",
     "WORK_POOL",

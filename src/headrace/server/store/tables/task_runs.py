@@ -83,3 +83,14 @@ LOG = Table(
     Index(None, "task_run_id", "timestamp", **of_filled("task_run_id")),
     Index(None, "timestamp"),
 )
+
+TASK_SERVER = Table(
+    "task_server",
+    METADATA,
+    Column("id", Id, primary_key=True),
+    Column("identifier", String, nullable=False),
+    Column("task_keys", Json, nullable=False),
+    Column("timestamp", Moment, nullable=False),
+    Column("until", Moment, nullable=False),
+)
+"""The servers of background tasks that are connected, each until when it is believed to be."""
