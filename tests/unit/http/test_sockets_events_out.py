@@ -24,7 +24,7 @@ from headrace.settings import Settings, get_settings
 from tests.support.serving import serving
 from tests.support.talking import close_code, entered, heard
 
-LATER = {"occurred": {"until": "2027-01-01T00:00:00Z"}}
+LATER = {"occurred": {"until": "2100-01-01T00:00:00Z"}}
 EVERYTHING = {"type": "filter", "filter": LATER}
 NEW_ONES = {**EVERYTHING, "backfill": False}
 
