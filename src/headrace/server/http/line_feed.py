@@ -60,7 +60,7 @@ class LineFeed(Feed[Log]):
             self._hushing.cancel()
             self._hushing = None
         else:
-            self._stop_hearing = self._store.hear(CHANNEL, lambda: hints.publish(LINES, {}))
+            self._stop_hearing = self._store.hear(CHANNEL, lambda: hints.publish_here(LINES, {}))
         return place
 
     async def _enter(self) -> Place:
