@@ -22,7 +22,7 @@ from headrace.schemas.filters import (
 ArtifactKey = Annotated[str, Meta(pattern="^[a-z0-9-]+$")]
 
 
-class KeyMatch(Struct, kw_only=True):
+class KeyMatch(Struct, kw_only=True, forbid_unknown_fields=True):
     """A key among these, or one that fits this pattern of LIKE; or whether there is one at all."""
 
     any_: list[str] | None = None
@@ -30,7 +30,7 @@ class KeyMatch(Struct, kw_only=True):
     like_: str | None = None
 
 
-class ArtifactFilter(Struct, kw_only=True):
+class ArtifactFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which artifacts."""
 
     flow_run_id: IdIn | None = None
@@ -41,7 +41,7 @@ class ArtifactFilter(Struct, kw_only=True):
     type: StringInOrNot | None = None
 
 
-class ArtifactCollectionFilter(Struct, kw_only=True):
+class ArtifactCollectionFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which latest artifacts."""
 
     flow_run_id: IdIn | None = None

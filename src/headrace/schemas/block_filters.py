@@ -7,20 +7,20 @@ from msgspec import Struct, field
 from headrace.schemas.filters import IdIn, IsEqual, Like, NameMatch, Operator, StringIn
 
 
-class CapabilitiesAll(Struct, kw_only=True):
+class CapabilitiesAll(Struct, kw_only=True, forbid_unknown_fields=True):
     """Capabilities that include all of these."""
 
     all_: list[str] | None = None
 
 
-class BlockTypeFilter(Struct, kw_only=True):
+class BlockTypeFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which block types."""
 
     name: Like | None = None
     slug: StringIn | None = None
 
 
-class BlockSchemaFilter(Struct, kw_only=True):
+class BlockSchemaFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which block schemas."""
 
     block_capabilities: CapabilitiesAll | None = None
@@ -30,7 +30,7 @@ class BlockSchemaFilter(Struct, kw_only=True):
     version: StringIn | None = None
 
 
-class BlockDocumentFilter(Struct, kw_only=True):
+class BlockDocumentFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which blocks; anonymous ones only when `is_anonymous` says so, or is null."""
 
     block_type_id: IdIn | None = None

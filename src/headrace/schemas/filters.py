@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from headrace.schemas.states import StateType
 
 
-class NullableNumberRange(Struct, kw_only=True):
+class NullableNumberRange(Struct, kw_only=True, forbid_unknown_fields=True):
     """A number within bounds, or absent."""
 
     ge_: int | None = None
@@ -22,21 +22,21 @@ class NullableNumberRange(Struct, kw_only=True):
     le_: int | None = None
 
 
-class IdInOrNot(Struct, kw_only=True):
+class IdInOrNot(Struct, kw_only=True, forbid_unknown_fields=True):
     """An id among these, or not among those."""
 
     any_: list[UUID] | None = None
     not_any_: list[UUID] | None = None
 
 
-class NameMatch(Struct, kw_only=True):
+class NameMatch(Struct, kw_only=True, forbid_unknown_fields=True):
     """A name among these, or one that holds this text, in capitals or not."""
 
     any_: list[str] | None = None
     like_: str | None = None
 
 
-class IsEqual(Struct, kw_only=True):
+class IsEqual(Struct, kw_only=True, forbid_unknown_fields=True):
     """A flag that is set, or is not."""
 
     eq_: bool | None = None
@@ -49,7 +49,7 @@ class Operator(StrEnum):
     or_ = "or_"
 
 
-class TagsAllOrAny(Struct, kw_only=True):
+class TagsAllOrAny(Struct, kw_only=True, forbid_unknown_fields=True):
     """Tags that include all of these, or any of those; or no tags at all."""
 
     all_: list[str] | None = None
@@ -58,19 +58,19 @@ class TagsAllOrAny(Struct, kw_only=True):
     operator: Operator = Operator.and_
 
 
-class StringIn(Struct, kw_only=True):
+class StringIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """A text among these."""
 
     any_: list[str] | None = None
 
 
-class Like(Struct, kw_only=True):
+class Like(Struct, kw_only=True, forbid_unknown_fields=True):
     """A text that holds this one, in capitals or not."""
 
     like_: str | None = None
 
 
-class DeploymentFilter(Struct, kw_only=True):
+class DeploymentFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which deployments."""
 
     concurrency_limit: NullableNumberRange | None = None
@@ -83,14 +83,14 @@ class DeploymentFilter(Struct, kw_only=True):
     work_queue_name: StringIn | None = None
 
 
-class IsNull(Struct, kw_only=True):
+class IsNull(Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether there is none."""
 
     is_null_: bool | None = None
     operator: Operator = Operator.and_
 
 
-class TagsAll(Struct, kw_only=True):
+class TagsAll(Struct, kw_only=True, forbid_unknown_fields=True):
     """Tags that include all of these; or no tags at all."""
 
     all_: list[str] | None = None
@@ -98,7 +98,7 @@ class TagsAll(Struct, kw_only=True):
     operator: Operator = Operator.and_
 
 
-class FlowFilter(Struct, kw_only=True):
+class FlowFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which flows; `deployment` says whether they have one."""
 
     deployment: IsNull | None = None
@@ -108,7 +108,7 @@ class FlowFilter(Struct, kw_only=True):
     tags: TagsAll | None = None
 
 
-class CreatedByMatch(Struct, kw_only=True):
+class CreatedByMatch(Struct, kw_only=True, forbid_unknown_fields=True):
     """Who made it, by id or type; or nobody known."""
 
     id_: list[UUID] | None = None
@@ -117,7 +117,7 @@ class CreatedByMatch(Struct, kw_only=True):
     type_: list[str] | None = None
 
 
-class NullableIdIn(Struct, kw_only=True):
+class NullableIdIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """An id among these, or absent."""
 
     any_: list[UUID] | None = None
@@ -125,7 +125,7 @@ class NullableIdIn(Struct, kw_only=True):
     operator: Operator = Operator.and_
 
 
-class NullableTimeRange(Struct, kw_only=True):
+class NullableTimeRange(Struct, kw_only=True, forbid_unknown_fields=True):
     """A moment within bounds, or absent."""
 
     after_: datetime | None = None
@@ -133,35 +133,35 @@ class NullableTimeRange(Struct, kw_only=True):
     is_null_: bool | None = None
 
 
-class TimeRange(Struct, kw_only=True):
+class TimeRange(Struct, kw_only=True, forbid_unknown_fields=True):
     """A moment within bounds."""
 
     after_: datetime | None = None
     before_: datetime | None = None
 
 
-class StringInOrNot(Struct, kw_only=True):
+class StringInOrNot(Struct, kw_only=True, forbid_unknown_fields=True):
     """A text among these, or not among those."""
 
     any_: list[str] | None = None
     not_any_: list[str] | None = None
 
 
-class IdInParents(Struct, kw_only=True):
+class IdInParents(Struct, kw_only=True, forbid_unknown_fields=True):
     """Child runs of these flow runs."""
 
     any_: list[UUID] | None = None
     operator: Operator = Operator.and_
 
 
-class StateTypeInOrNot(Struct, kw_only=True):
+class StateTypeInOrNot(Struct, kw_only=True, forbid_unknown_fields=True):
     """A type of state among these, or not among those."""
 
     any_: list[StateType] | None = None
     not_any_: list[StateType] | None = None
 
 
-class FlowRunFilterState(Struct, kw_only=True):
+class FlowRunFilterState(Struct, kw_only=True, forbid_unknown_fields=True):
     """The state of a flow run, by type and name."""
 
     name: StringInOrNot | None = None
@@ -169,7 +169,7 @@ class FlowRunFilterState(Struct, kw_only=True):
     type: StateTypeInOrNot | None = None
 
 
-class NullableStringIn(Struct, kw_only=True):
+class NullableStringIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """A text among these, or absent."""
 
     any_: list[str] | None = None
@@ -177,7 +177,7 @@ class NullableStringIn(Struct, kw_only=True):
     operator: Operator = Operator.and_
 
 
-class FlowRunFilter(Struct, kw_only=True):
+class FlowRunFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which flow runs."""
 
     created_by: CreatedByMatch | None = None
@@ -198,19 +198,19 @@ class FlowRunFilter(Struct, kw_only=True):
     work_queue_name: NullableStringIn | None = None
 
 
-class IdIn(Struct, kw_only=True):
+class IdIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """An id among these."""
 
     any_: list[UUID] | None = None
 
 
-class StateTypeIn(Struct, kw_only=True):
+class StateTypeIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """A type of state among these."""
 
     any_: list[StateType] | None = None
 
 
-class TaskRunFilterState(Struct, kw_only=True):
+class TaskRunFilterState(Struct, kw_only=True, forbid_unknown_fields=True):
     """The state of a task run, by type and name."""
 
     name: StringIn | None = None
@@ -218,13 +218,13 @@ class TaskRunFilterState(Struct, kw_only=True):
     type: StateTypeIn | None = None
 
 
-class Exists(Struct, kw_only=True):
+class Exists(Struct, kw_only=True, forbid_unknown_fields=True):
     """Whether there is one."""
 
     exists_: bool | None = None
 
 
-class TaskRunFilter(Struct, kw_only=True):
+class TaskRunFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which task runs; `subflow_runs` says whether they stand for a child flow run."""
 
     end_time: NullableTimeRange | None = None
@@ -239,7 +239,7 @@ class TaskRunFilter(Struct, kw_only=True):
     tags: TagsAll | None = None
 
 
-class WorkPoolFilter(Struct, kw_only=True):
+class WorkPoolFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which work pools."""
 
     id: IdIn | None = None
@@ -248,14 +248,14 @@ class WorkPoolFilter(Struct, kw_only=True):
     type: StringIn | None = None
 
 
-class NamePrefix(Struct, kw_only=True):
+class NamePrefix(Struct, kw_only=True, forbid_unknown_fields=True):
     """A name among these, or one that begins with one of those."""
 
     any_: list[str] | None = None
     startswith_: list[str] | None = None
 
 
-class WorkQueueFilter(Struct, kw_only=True):
+class WorkQueueFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which work queues."""
 
     id: IdIn | None = None
@@ -272,7 +272,7 @@ class DeploymentSort(StrEnum):
     NAME_DESC = "NAME_DESC"
 
 
-class QueueFilter(Struct, kw_only=True):
+class QueueFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which flow runs a work queue of old clients takes."""
 
     deployment_ids: list[UUID] | None = None
@@ -302,27 +302,27 @@ class FlowSort(StrEnum):
     NAME_DESC = "NAME_DESC"
 
 
-class NumberRange(Struct, kw_only=True):
+class NumberRange(Struct, kw_only=True, forbid_unknown_fields=True):
     """A number within bounds."""
 
     ge_: int | None = None
     le_: int | None = None
 
 
-class TaskRunIdIn(Struct, kw_only=True):
+class TaskRunIdIn(Struct, kw_only=True, forbid_unknown_fields=True):
     """A task run among these, or none."""
 
     any_: list[UUID] | None = None
     is_null_: bool | None = None
 
 
-class TextSearch(Struct, kw_only=True):
+class TextSearch(Struct, kw_only=True, forbid_unknown_fields=True):
     """Words that must be there, or with `-` must not; quotes hold words together."""
 
     query: Annotated[str, Meta(max_length=200)]
 
 
-class LogFilter(Struct, kw_only=True):
+class LogFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which log lines."""
 
     flow_run_id: IdIn | None = None
@@ -359,14 +359,14 @@ class WorkerStatus(StrEnum):
     OFFLINE = "OFFLINE"
 
 
-class WorkerStatusInOrNot(Struct, kw_only=True):
+class WorkerStatusInOrNot(Struct, kw_only=True, forbid_unknown_fields=True):
     """A status among these, or not among those."""
 
     any_: list[WorkerStatus] | None = None
     not_any_: list[WorkerStatus] | None = None
 
 
-class WorkerFilter(Struct, kw_only=True):
+class WorkerFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which workers."""
 
     last_heartbeat_time: TimeRange | None = None
@@ -374,7 +374,7 @@ class WorkerFilter(Struct, kw_only=True):
     status: WorkerStatusInOrNot | None = None
 
 
-class AutomationFilter(Struct, kw_only=True):
+class AutomationFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which automations."""
 
     created: TimeRange | None = None

@@ -17,7 +17,7 @@ VariableName = Annotated[str, Meta(pattern="^[a-z0-9_-]+$", max_length=255)]
 VariableValue = str | int | bool | float | dict[str, Any] | list[Any] | None
 
 
-class VariableFilter(Struct, kw_only=True):
+class VariableFilter(Struct, kw_only=True, forbid_unknown_fields=True):
     """Which variables."""
 
     id: IdIn | None = None

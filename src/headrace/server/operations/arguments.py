@@ -34,6 +34,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _PLACE = re.compile(r"^(?P<fault>.*?)(?: - at (?:`key` in )?`(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 _MISSING = re.compile(r"^Object missing required field `([^`]*)`")
+_UNKNOWN = re.compile(r"^Object contains unknown field `([^`]*)`")
 _KINDS = (
     ("<=", "less_than_equal"),
     (">=", "greater_than_equal"),
@@ -78,6 +79,8 @@ def fault_of(error: Exception, root: str) -> Detail:
         place.append(name or (int(index) if index.isdigit() else index))
     if missing := _MISSING.match(fault):
         return detail("missing", [*place, missing[1]], "Field required")
+    if unknown := _UNKNOWN.match(fault):
+        return detail("extra_forbidden", [*place, unknown[1]], "This field is not known")
     kind = next((kind for words, kind in _KINDS if words in fault), "value_error")
     return detail(kind, place, fault)
 
