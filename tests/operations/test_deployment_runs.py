@@ -12,7 +12,7 @@ from headrace.schemas.deployments import (
     CREATE_FLOW_RUN_FROM_DEPLOYMENT,
     DeploymentFlowRunCreate,
 )
-from headrace.schemas.flow_runs import READ_FLOW_RUN
+from headrace.schemas.flow_runs import COUNT_FLOW_RUNS, READ_FLOW_RUN, CountFlowRuns
 from headrace.server.operations.checks import Unfit
 from headrace.server.store.transaction import Store
 from tests.operations.deployments_world import deploy, make_pool, run_of
@@ -150,6 +150,22 @@ def test_g13_of_several_runs_a_bad_one_harms_only_itself(api: LocalClient) -> No
     assert results[1].error is not None
     assert "day" in results[1].error
     assert api.call(READ_FLOW_RUN, id=results[2].flow_run_id).parameters == {"day": 3}
+
+
+def test_a_call_creates_a_hundred_runs_at_most(api: LocalClient) -> None:
+    """More than that are refused as a whole."""
+    made = deploy(api)
+
+    with pytest.raises(ApiError, match="at most 100") as refused:
+        api.call(BULK_CREATE_FLOW_RUNS_FROM_DEPLOYMENT, id=made.id, body=[DeploymentFlowRunCreate()] * 101)
+
+    assert refused.value.status == 400
+    assert api.call(COUNT_FLOW_RUNS, body=CountFlowRuns()) == 0
+
+
+def test_a_run_without_job_variables_has_none(api: LocalClient) -> None:
+    """They are empty, rather than null, as for runs without a deployment."""
+    assert run_of(api, deploy(api)).job_variables == {}
 
 
 def test_without_a_deployment_there_is_no_run(api: LocalClient) -> None:

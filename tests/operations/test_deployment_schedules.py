@@ -277,3 +277,17 @@ def test_times_are_kept_with_their_zone(api: LocalClient, store: Store) -> None:
     made = deploy(api, schedules=[scheduled(Schedule(cron="0 6 * * *", timezone="Europe/Berlin"))])
 
     assert due_times(store, made.id)[0] == datetime(2026, 1, 1, 5, tzinfo=UTC)
+
+
+def test_a_schedule_has_no_more_runs_ahead_than_the_settings_allow(api: LocalClient) -> None:
+    """Fifty by default, whichever way a schedule comes in."""
+    made = deploy(api, paused=True, schedules=[scheduled(DAILY, slug="a", max_scheduled_runs=50)])
+    known = read(api, made).schedules[0]
+
+    with pytest.raises(ValidationFailed, match="at most 50"):
+        deploy(api, "other", schedules=[scheduled(DAILY, max_scheduled_runs=51)])
+    with pytest.raises(ValidationFailed, match="at most 50"):
+        api.call(CREATE_DEPLOYMENT_SCHEDULES, id=made.id, body=[scheduled(DAILY, slug="b", max_scheduled_runs=51)])
+    change = DeploymentScheduleUpdate(max_scheduled_runs=51)
+    with pytest.raises(ValidationFailed, match="at most 50"):
+        api.call(UPDATE_DEPLOYMENT_SCHEDULE, id=made.id, schedule_id=known.id, body=change)

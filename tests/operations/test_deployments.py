@@ -29,11 +29,12 @@ from headrace.schemas.deployments import (
     ReadDeployments,
 )
 from headrace.schemas.filters import DeploymentFilter, IsEqual, Like, NameMatch, StringIn, TagsAllOrAny, WorkPoolFilter
-from headrace.schemas.flow_runs import READ_FLOW_RUN
+from headrace.schemas.flow_runs import READ_FLOW_RUN, FlowRunPolicy
 from headrace.schemas.schedules import Schedule
+from headrace.server.operations.checks import Unfit
 from headrace.server.store.transaction import Store
 from tests.operations.deployments_world import DAILY, HOURLY, deploy, due_times, make_pool, read, run_of, scheduled
-from tests.operations.runs_world import make_flow
+from tests.operations.runs_world import in_state, make_flow
 
 SCHEMA = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
 TEMPLATE = {
@@ -182,6 +183,16 @@ def test_parameters_may_be_incomplete_and_checks_be_switched_off(api: LocalClien
     assert loose.parameters == {"day": "x"}
 
 
+def test_a_change_that_does_not_fit_is_a_conflict(api: LocalClient) -> None:
+    """As are parameters of a run that do not fit; the deployment stays as it was."""
+    made = deploy(api, parameters={"day": 1}, parameter_openapi_schema=SCHEMA)
+
+    with pytest.raises(Unfit, match="day"):
+        api.call(UPDATE_DEPLOYMENT, id=made.id, body=DeploymentUpdate(parameters={"day": "x"}))
+
+    assert read(api, made).parameters == {"day": 1}
+
+
 def test_names_and_flows_are_checked(api: LocalClient) -> None:
     """A name must be fit for a path; the flow must be there."""
     flow = make_flow(api)
@@ -217,13 +228,20 @@ def test_pausing_takes_back_the_runs_made_ahead_and_resuming_makes_them_anew(api
 
 
 def test_deleting_keeps_the_runs_that_were(api: LocalClient, store: Store) -> None:
-    """Runs made ahead go with the deployment; the others stay and belong to none."""
+    """Runs that wait for somebody to start them go with the deployment; the others stay and belong to none."""
     made = deploy(api, schedules=[scheduled(HOURLY)], concurrency_limit=1)
-    by_hand = run_of(api, made)
+    waiting, begun, retrying = (
+        run_of(api, made),
+        run_of(api, made, state=in_state("RUNNING")),
+        run_of(api, made, state=in_state("SCHEDULED"), empirical_policy=FlowRunPolicy(retry_type="in_process")),
+    )
 
     api.call(DELETE_DEPLOYMENT, id=made.id)
 
-    assert api.call(READ_FLOW_RUN, id=by_hand.id).deployment_id is None
+    with pytest.raises(ObjectNotFound):
+        api.call(READ_FLOW_RUN, id=waiting.id)
+    for kept in (begun, retrying):
+        assert api.call(READ_FLOW_RUN, id=kept.id).deployment_id is None
     assert due_times(store, made.id) == []
     with pytest.raises(ObjectNotFound):
         api.call(READ_DEPLOYMENT, id=made.id)

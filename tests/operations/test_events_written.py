@@ -79,6 +79,20 @@ def test_g5_each_state_of_a_flow_run_is_an_event(api: LocalClient, store: Store,
     }
 
 
+def test_a_run_bears_the_tags_of_its_flow_too(api: LocalClient, store: Store) -> None:
+    """Each once, in each of its events, so that what looks for a tag finds the runs of the flows that have it."""
+    flow = api.call(CREATE_FLOW, body={"name": "tagged", "tags": ["team", "nightly"]})
+    run = _run(api, flow)
+    _set(api, run, "RUNNING")
+
+    events = events_of(store, "flow-run", run.id)
+    tags = [
+        [each["prefect.resource.id"] for each in event.related if each["prefect.resource.role"] == "tag"]
+        for event in events
+    ]
+    assert tags == [["prefect.tag.nightly", "prefect.tag.team"]] * 2
+
+
 def test_a_state_long_after_the_last_one_follows_nothing(
     api: LocalClient, store: Store, flow: Flow, clock: ManualClock
 ) -> None:

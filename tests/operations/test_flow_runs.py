@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from headrace._internal.clock import ManualClock
 from headrace._internal.ids import uuid7
 from headrace.client.local import LocalClient
-from headrace.exceptions import ObjectNotFound, ValidationFailed
+from headrace.exceptions import ApiError, ObjectNotFound, ValidationFailed
 from headrace.schemas.filters import (
     FlowFilter,
     FlowRunFilter,
@@ -49,6 +49,7 @@ from headrace.schemas.flow_runs import (
     SetFlowRunState,
 )
 from headrace.schemas.states import READ_FLOW_RUN_STATES, StateCreate, StateType
+from headrace.schemas.task_runs import DELETE_TASK_RUN
 from headrace.schemas.work_pools import CREATE_WORK_POOL, WorkPoolCreate
 from headrace.server.store.tables import FLOW_RUN, METADATA
 from headrace.server.store.transaction import Store
@@ -184,8 +185,9 @@ def test_job_variables_change_until_the_run_is_taken_on(api: LocalClient) -> Non
     waiting, begun = make_run(api, flow, state=scheduled(at(hours=1))), make_run(api, flow, state=in_state("RUNNING"))
 
     api.call(UPDATE_FLOW_RUN, id=waiting.id, body=FlowRunUpdate(job_variables={"cpu": 2}))
-    with pytest.raises(ValidationFailed, match="RUNNING"):
+    with pytest.raises(ApiError, match="RUNNING") as refused:
         api.call(UPDATE_FLOW_RUN, id=begun.id, body=FlowRunUpdate(job_variables={"cpu": 2}))
+    assert refused.value.status == 400
 
     assert api.call(READ_FLOW_RUN, id=waiting.id).job_variables == {"cpu": 2}
 
@@ -424,3 +426,20 @@ def check_broken_run(api: LocalClient, store: Store, caplog: pytest.LogCaptureFi
 
     assert [run.name for run in listed] == [run.name for run in page.results] == ["0", "2"]
     assert str(runs[1].id) in caplog.text
+
+
+def test_child_runs_outlive_their_parents(api: LocalClient) -> None:
+    """Who deletes a task run or a flow run leaves its child runs without a parent, so that lists show them."""
+    flow = make_flow(api)
+    parent = make_run(api, flow, "parent")
+    tasks = [make_task_run(api, parent, str(number)) for number in range(2)]
+    children = [make_run(api, flow, f"child-{task.dynamic_key}", parent_task_run_id=task.id) for task in tasks]
+
+    api.call(DELETE_TASK_RUN, id=tasks[0].id)
+    first = [api.call(READ_FLOW_RUN, id=child.id).parent_task_run_id for child in children]
+    api.call(DELETE_FLOW_RUN, id=parent.id)
+
+    assert first == [None, tasks[1].id]
+    on_top = FlowRunFilter(parent_task_run_id=NullableIdIn(is_null_=True))
+    shown = api.call(READ_FLOW_RUNS, body=ReadFlowRuns(flow_runs=on_top, sort=FlowRunSort.NAME_ASC))
+    assert [run.name for run in shown] == ["child-0", "child-1"]

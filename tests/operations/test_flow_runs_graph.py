@@ -57,7 +57,7 @@ def test_a_child_run_stands_where_its_task_run_was(api: LocalClient) -> None:
 
     nodes = dict(graph(api, run).nodes)
 
-    assert (nodes[child.id].kind, nodes[child.id].label) == ("flow-run", "child")
+    assert (nodes[child.id].kind, nodes[child.id].label) == ("flow-run", "etl / child")
     assert [edge.id for edge in nodes[after.id].parents] == [child.id]
     assert stand_in.id not in nodes
 

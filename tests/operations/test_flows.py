@@ -177,16 +177,19 @@ def test_many_flows_are_deleted_at_once(api: LocalClient) -> None:
 
 
 def test_each_flow_has_its_next_run(api: LocalClient) -> None:
-    """The next run of a flow is the earliest that is scheduled and still to come; null when there is none."""
-    busy, idle = make_flow(api, "busy"), make_flow(api, "idle")
-    make_run(api, busy, "past", scheduled(at(hours=-1)))
+    """The next run of a flow is the earliest that is scheduled, be it late; null when there is none."""
+    busy, behind, idle = make_flow(api, "busy"), make_flow(api, "behind"), make_flow(api, "idle")
+    make_run(api, behind, "late", scheduled(at(hours=-1)))
+    make_run(api, behind, "to come", scheduled(at(hours=1)))
     make_run(api, busy, "later", scheduled(at(hours=2)))
     make_run(api, busy, "soon", scheduled(at(hours=1)))
 
-    following = api.call(NEXT_RUNS_BY_FLOW, body=NextRunsByFlow(flow_ids=[busy.id, idle.id]))
+    following = api.call(NEXT_RUNS_BY_FLOW, body=NextRunsByFlow(flow_ids=[busy.id, behind.id, idle.id]))
 
-    soon = following[str(busy.id)]
+    soon, late = following[str(busy.id)], following[str(behind.id)]
     assert soon is not None
+    assert late is not None
+    assert late.name == "late"
     assert (soon.name, soon.next_scheduled_start_time, soon.flow_id) == ("soon", at(hours=1), busy.id)
     assert following[str(idle.id)] is None
 

@@ -155,6 +155,7 @@ def test_a_run_gets_the_input_it_asks_for(world: World) -> None:
     good = resume(world, run_id, {"n": 1})[1]
 
     assert [result.status for result in bad] == [REJECT, REJECT]
+    assert [result.state and result.state.type for result in bad] == ["PAUSED", "PAUSED"]
     assert isinstance(bad[1].details, StateAbortDetails)
     assert "n: " in str(bad[1].details.reason)
     assert good.status is ACCEPT

@@ -1,4 +1,4 @@
-"""Fields that are not known: a filter with one is refused, as it must not stand for none; elsewhere they are left out."""
+"""Fields nobody knows: a filter with one is refused, as it must not stand for none; elsewhere they are passed over."""
 
 from collections.abc import Iterator
 from typing import Any

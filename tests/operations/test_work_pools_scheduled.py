@@ -158,6 +158,24 @@ def test_asking_makes_queues_and_deployments_ready(api: LocalClient, clock: Manu
     assert polled() == (at(seconds=30), "READY")
 
 
+def test_a_queue_that_goes_on_is_ready_if_it_is_polled(api: LocalClient, clock: ManualClock) -> None:
+    """Within the last minute, be it before the pause; else it is ready with the next poll."""
+    make_pool(api)
+    queued(api, "fast")
+
+    def resumed() -> str | None:
+        for paused in (True, False):
+            change(api, "fast", is_paused=paused)
+        return api.call(pools.READ_WORK_QUEUE, work_pool_name="pool", name="fast").status
+
+    never = resumed()
+    given(api)
+    lately = resumed()
+    clock.advance(61)
+
+    assert (never, lately, resumed()) == ("NOT_READY", "READY", "NOT_READY")
+
+
 def test_a_queue_gives_its_runs_to_agents(api: LocalClient) -> None:
     """By its id; it is healthy while it is asked and no run is late."""
     make_pool(api)
@@ -170,6 +188,7 @@ def test_a_queue_gives_its_runs_to_agents(api: LocalClient) -> None:
     after = api.call(queues.READ_WORK_QUEUE_STATUS, id=deployment.work_queue_id)
 
     assert ([run.name for run in runs], before.healthy, after.healthy) == (["one"], False, True)
+    assert runs[0].state is not None
     change(api, "fast", is_paused=True)
     assert api.call(queues.READ_WORK_QUEUE_RUNS, id=deployment.work_queue_id, body=queues.ReadWorkQueueRuns()) == []
 
@@ -183,6 +202,7 @@ def test_deployments_give_their_runs_to_who_serves_them(api: LocalClient) -> Non
     runs = api.call(GET_SCHEDULED_FLOW_RUNS_FOR_DEPLOYMENTS, body=body)
 
     assert [run.name for run in runs] == ["a", "b"]
+    assert all(run.state is not None and run.state.type == "SCHEDULED" for run in runs)
     assert (read(api, served).status, read(api, other).status) == ("READY", "NOT_READY")
 
 

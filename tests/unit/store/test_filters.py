@@ -125,8 +125,9 @@ RUN_CASES: list[tuple[dict[str, Any], set[str]]] = [
     ({"deployment_id": {"is_null_": False}}, {"gamma"}),
     ({"deployment_id": {"is_null_": True}}, ALL - {"gamma"}),
     ({"start_time": {"is_null_": False}}, {"beta"}),
-    ({"start_time": {"after_": "2026-03-01T12:00:00Z"}}, {"beta"}),
+    ({"start_time": {"after_": "2026-03-01T12:00:00Z"}}, ALL - {"gamma"}),
     ({"start_time": {"after_": "2026-03-01T12:00:00.000001Z"}}, set()),
+    ({"start_time": {"before_": "2026-03-01T11:30:00Z"}}, {"gamma"}),  # not begun: where it is expected to
     ({"expected_start_time": {"before_": "2026-03-01T12:00:00+01:00"}}, {"gamma"}),
     ({"idempotency_key": {"any_": ["k"]}}, {"gamma"}),
     ({"parent_task_run_id": {"any_": [str(TASKS["load"])]}}, {"child"}),

@@ -248,7 +248,7 @@ LOOK_UPS: dict[str, tuple[Callable[[Store], Any], str]] = {
     ),
     "runs begun since": (
         called(COUNT_FLOW_RUNS, {"flow_runs": {"start_time": {"after_": NOW - timedelta(hours=1)}}}),
-        "flow_run__start_time",
+        "flow_run__stands_at",
     ),
     "runs that ended long ago": (
         lambda store: store.read(lambda tx: expired_flow_runs(tx, NOW - timedelta(days=300), NOW, 200)),

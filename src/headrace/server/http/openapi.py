@@ -9,6 +9,7 @@ from msgspec import inspect as inspect_types
 
 from headrace._internal.version import version
 from headrace.schemas.endpoint import WIRE_NAMES
+from headrace.schemas.flow_runs import DOWNLOAD_LOGS
 from headrace.server.http.routes import path_names
 from headrace.server.operations.registry import Operation, Raw
 from headrace.settings import Secret
@@ -231,7 +232,8 @@ def _success(operation: Operation, status: int, schemas: Mapping[_key, Schema]) 
     if status == 204:
         return {"description": words}
     if inspect.signature(operation.function).return_annotation is Raw:
-        return {"description": words, "content": {"text/csv": {"schema": _TEXT}}}
+        media = "text/csv" if operation.endpoint is DOWNLOAD_LOGS else "text/plain"
+        return {"description": words, "content": {media: {"schema": _TEXT}}}
     schema = schemas[_key(operation.endpoint.returns)]
     return {"description": words, "content": {"application/json": {"schema": schema}}}
 

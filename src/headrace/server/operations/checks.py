@@ -46,18 +46,20 @@ def check_parameters(values: Mapping[str, Any], schema: Schema | None) -> None:
         raise Unfit(f"Error creating flow run: the parameters do not fit: {'; '.join(faults)}.")
 
 
-def check_default_parameters(values: Mapping[str, Any], schema: Schema | None) -> None:
+def check_default_parameters(values: Mapping[str, Any], schema: Schema | None, *, new: bool) -> None:
     """Refuse parameters of a deployment that do not fit its flow; a run may bring those that are wanting.
 
     Args:
         values: the parameters.
         schema: JSON schema of the flow's parameters; None fits everything.
+        new: whether the deployment is being created; to one that is there they are a conflict, as to a run of it.
 
     Raises:
-        ValidationFailed: naming each parameter that does not fit.
+        ValidationFailed: naming each parameter that does not fit a new deployment.
+        Unfit: naming each parameter that does not fit one that is there.
     """
     if values and schema and (faults := list(_faults(values, schema, complete=False))):
-        raise ValidationFailed(f"The parameters do not fit the flow: {'; '.join(faults)}.")
+        raise (ValidationFailed if new else Unfit)(f"The parameters do not fit the flow: {'; '.join(faults)}.")
 
 
 def fault_of_input(values: Mapping[str, Any], schema: Any) -> str | None:

@@ -30,11 +30,27 @@ def create_flow_run_from_deployment(tx: Tx, id: UUID, body: DeploymentFlowRunCre
     return _create(tx, find_deployment(tx, id), body)
 
 
+MOST_AT_ONCE = 100
+"""Runs that one call may create."""
+
+
+class TooMany(ApiError):
+    """More runs at once than a call may create."""
+
+    status = 400
+
+
 @implements(BULK_CREATE_FLOW_RUNS_FROM_DEPLOYMENT, access="runs:write")
 def bulk_create_flow_runs_from_deployment(
     tx: Tx, id: UUID, body: list[DeploymentFlowRunCreate]
 ) -> FlowRunBulkCreateResponse:
-    """Create several runs of a deployment; one that is not valid harms only itself.  # G13"""
+    """Create several runs of a deployment; one that is not valid harms only itself.  # G13
+
+    Raises:
+        TooMany: there are more than `MOST_AT_ONCE`.
+    """
+    if len(body) > MOST_AT_ONCE:
+        raise TooMany(f"One call creates at most {MOST_AT_ONCE} flow runs; these are {len(body)}.")
     deployment = find_deployment(tx, id)
     results = []
     for each in body:
@@ -64,7 +80,7 @@ def _create(tx: Tx, deployment: Deployment, body: DeploymentFlowRunCreate) -> Fl
         "work_queue_name": body.work_queue_name or deployment.work_queue_name,
         "context": body.context,
         "empirical_policy": body.empirical_policy,
-        "job_variables": body.job_variables,
+        "job_variables": body.job_variables or {},
         "labels": values["labels"] | (body.labels or {}),
         "idempotency_key": body.idempotency_key,
         "parent_task_run_id": body.parent_task_run_id,
@@ -101,7 +117,7 @@ def values_for(
         "flow_version": None,
         "context": {},
         "empirical_policy": {},
-        "job_variables": None,
+        "job_variables": {},
         "parent_task_run_id": None,
         "infrastructure_document_id": deployment.infrastructure_document_id,
     }

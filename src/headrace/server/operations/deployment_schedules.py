@@ -35,6 +35,7 @@ from headrace.server.operations.future_runs import horizon, rescheduled, schedul
 from headrace.server.operations.registry import implements
 from headrace.server.store.tables import DEPLOYMENT, DEPLOYMENT_SCHEDULE
 from headrace.server.store.transaction import Tx
+from headrace.settings import get_settings
 
 MOST_SCHEDULES = 100
 """Schedules of one deployment: making their runs is part of the transaction that changes them.  # S7"""
@@ -76,6 +77,15 @@ def checked(schedule: Schedule, now: datetime, before: Schedule | None = None) -
     elif anchor.tzinfo is None:
         anchor = anchor.replace(tzinfo=UTC)
     return replace(schedule, timezone=zone, anchor_date=anchor, day_or=True)
+
+
+def _check_ahead(most: int | None) -> None:
+    """Refuse a schedule that asks for more runs ahead than the server's settings let it have."""
+    limit = get_settings().server.deployment_schedule_max_scheduled_runs
+    if most is not None and most > limit:
+        message = f"A schedule has at most {limit} runs ahead, not {most}."
+        place = {"type": "value_error", "loc": ["body", "schedules", "max_scheduled_runs"], "msg": message}
+        raise ValidationFailed(message, [place])
 
 
 def replace_schedules(tx: Tx, deployment_id: UUID, wanted: Sequence[DeploymentScheduleCreate]) -> None:
@@ -192,6 +202,7 @@ def _succeed(tx: Tx, row: Row[Any], given: dict[str, Any], *, deployed: bool) ->
     """Let a schedule become what is given, and stay what it is. What an operator paused stays paused when the same is
     deployed again; what it made ahead is taken back unless it is still the same.
     """
+    _check_ahead(given.get("max_scheduled_runs"))
     same = _same(row, given, tx.now)
     if "schedule" in given:
         given["schedule"] = checked(given["schedule"], tx.now, _schedule_in(row))
@@ -209,6 +220,7 @@ def _change(tx: Tx, schedule_id: UUID, **values: Any) -> None:
 
 
 def _insert(tx: Tx, deployment_id: UUID, wanted: DeploymentScheduleCreate) -> UUID:
+    _check_ahead(wanted.max_scheduled_runs)
     schedule_id = uuid7()
     row = {name: getattr(wanted, name) for name in _TAKEN_OVER} | {
         "id": schedule_id,

@@ -134,7 +134,7 @@ def create_deployment(tx: Tx, body: DeploymentCreate) -> Deployment | Existing:
     queue_id = values["work_queue_id"] = _placed(tx, given, known)
     values |= {"updated": tx.now, "labels": {"prefect.flow.id": str(body.flow_id)} | (body.labels or {})}
     values["work_queue_name"] = _queue_name(tx, queue_id)
-    _check(tx, values, queue_id)
+    _check(tx, values, queue_id, new=True)
     deployment_id = uuid7() if known is None else known.id
     if known is None:
         new = {"id": deployment_id, "created": tx.now, "status": DeploymentStatus.NOT_READY}
@@ -215,9 +215,9 @@ def _new_queue(name: str) -> WorkQueueCreate:
         raise ValidationFailed(f"'{name}' cannot be the name of a work queue: {error}") from None
 
 
-def _check(tx: Tx, values: Mapping[str, Any], queue_id: UUID | None) -> None:
+def _check(tx: Tx, values: Mapping[str, Any], queue_id: UUID | None, *, new: bool) -> None:
     if values["enforce_parameter_schema"]:
-        check_default_parameters(values["parameters"], values["parameter_openapi_schema"])
+        check_default_parameters(values["parameters"], values["parameter_openapi_schema"], new=new)
     pool = pool_of(tx, queue_id) if values["job_variables"] and queue_id is not None else None
     if pool is not None:
         template = pool.base_job_template
@@ -296,7 +296,7 @@ def update_deployment(tx: Tx, id: UUID, body: DeploymentUpdate) -> None:
     if "work_pool_name" in given or "work_queue_name" in given:
         changes["work_queue_id"] = after["work_queue_id"] = _placed(tx, given, before)
         changes["work_queue_name"] = _queue_name(tx, after["work_queue_id"])
-    _check(tx, after, after["work_queue_id"])
+    _check(tx, after, after["work_queue_id"], new=False)
     tx.execute(update(DEPLOYMENT).where(DEPLOYMENT.c.id == id).values(updated=tx.now, **changes))
     _set_limits(tx, id, given)
     tell_of_deployment_update(tx, before, changes)
@@ -331,7 +331,7 @@ def _set_paused(tx: Tx, id: UUID, *, paused: bool) -> None:
 
 @implements(DELETE_DEPLOYMENT, access="deployments:write")
 def delete_deployment(tx: Tx, id: UUID) -> None:
-    """Delete a deployment with its schedules and the runs made ahead; its past runs stay."""
+    """Delete a deployment with its schedules and the runs that wait to be started; its other runs stay."""
     if not delete_deployments(tx, [id]):
         raise ObjectNotFound("Deployment", id)
 

@@ -18,7 +18,7 @@ from headrace.schemas.flow_runs import (
     FlowRunInput,
 )
 from headrace.server.operations.paging import listed
-from headrace.server.operations.registry import implements
+from headrace.server.operations.registry import Raw, implements
 from headrace.server.operations.rows import values_of
 from headrace.server.store.filters import begins_with
 from headrace.server.store.statements import insert_ignore
@@ -50,16 +50,13 @@ def filter_flow_run_input(tx: Tx, id: UUID, body: FilterFlowRunInput) -> list[Fl
 
 
 @implements(READ_FLOW_RUN_INPUT, access="runs:read")
-def read_flow_run_input(tx: Tx, id: UUID, key: str) -> Any:
-    """The value handed to a flow run under a key, decoded."""
+def read_flow_run_input(tx: Tx, id: UUID, key: str) -> Raw:
+    """The value handed to a flow run under a key, as it was handed over: it need not be JSON."""
     mine = (FLOW_RUN_INPUT.c.flow_run_id == id, FLOW_RUN_INPUT.c.key == key)
     value = tx.execute(select(FLOW_RUN_INPUT.c.value).where(*mine)).scalar_one_or_none()
     if value is None:
         raise ObjectNotFound("Flow run input", key)
-    try:
-        return msgspec.json.decode(value)
-    except msgspec.DecodeError:
-        return value
+    return Raw(value.encode(), "text/plain; charset=utf-8")
 
 
 @implements(DELETE_FLOW_RUN_INPUT, access="runs:write")

@@ -9,7 +9,7 @@ from sqlalchemy import Select, bindparam, delete, select, update
 
 from headrace._internal.ids import uuid7
 from headrace._internal.names import random_name
-from headrace.exceptions import ObjectNotFound, ValidationFailed
+from headrace.exceptions import ApiError, ObjectNotFound, ValidationFailed
 from headrace.schemas.flow_runs import (
     BULK_DELETE_FLOW_RUNS,
     COUNT_FLOW_RUNS,
@@ -52,7 +52,7 @@ _BY_KEY = Prepared(
     SELECT_FLOW_RUNS.where(FLOW_RUN.c.flow_id == bindparam("flow"), FLOW_RUN.c.idempotency_key == bindparam("key"))
 )
 _INSERT = Prepared(FLOW_RUN.insert())
-_FLOW = Prepared(select(FLOW.c.name, FLOW.c.labels).where(FLOW.c.id == bindparam("flow")))
+_FLOW = Prepared(select(FLOW.c.name, FLOW.c.tags, FLOW.c.labels).where(FLOW.c.id == bindparam("flow")))
 
 
 def find_flow_run(tx: Tx, id: UUID) -> FlowRun:
@@ -92,7 +92,7 @@ def create_flow_run(tx: Tx, body: FlowRunCreate) -> FlowRun | Existing:
         "work_queue_name": queue_name,
         "work_queue_id": queue_id,
     }
-    state = insert_flow_run(tx, values, body.state, flow.name)
+    state = insert_flow_run(tx, values, body.state, flow)
     if state is None:
         return Existing(find_run_by_key(tx, body.flow_id, body.idempotency_key))
     return flow_run_of(values, state, tx.now, work_pool_name=body.work_pool_name, work_pool_id=pool_id)
@@ -127,14 +127,14 @@ def new_run(tx: Tx, *, flow_id: UUID, name: str | None) -> dict[str, Any]:
     }
 
 
-def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: str | None = None) -> State | None:
+def insert_flow_run(tx: Tx, values: dict[str, Any], proposed: Any, flow: Any = None) -> State | None:
     """Insert a flow run with its first state.
 
     Args:
         tx: a writing transaction.
         values: its columns, to which those that follow from the state are added.
         proposed: its first state; Pending when None.
-        flow: the name of its flow, where that is known: it need not be looked up then.
+        flow: its flow, with name and tags, where that is known: it need not be looked up then.
 
     Returns:
         The state; None when the flow has a run of this idempotency key already, and nothing was written.
@@ -186,13 +186,19 @@ def update_flow_run(tx: Tx, id: UUID, body: FlowRunUpdate) -> None:
         index_tags(tx, FLOW_RUN_TAG, [(id, changes["tags"])])
 
 
+class Submitted(ApiError):
+    """The run was handed to its infrastructure, which has read what is to be changed."""
+
+    status = 400
+
+
 def _check_new_job_variables(tx: Tx, id: UUID, variables: dict[str, Any] | None) -> None:
     """Job variables are read when a run is submitted, so later changes would say what is not so."""
     run = tx.execute(select(FLOW_RUN).where(FLOW_RUN.c.id == id).with_for_update()).one_or_none()
     if run is None:
         return
     if run.state_type not in (None, StateType.SCHEDULED):
-        raise ValidationFailed(f"Job variables of a flow run in state {run.state_type} cannot be changed any more.")
+        raise Submitted(f"Job variables of a flow run in state {run.state_type} cannot be changed any more.")
     deployed = tx.execute(select(DEPLOYMENT.c.job_variables).where(DEPLOYMENT.c.id == run.deployment_id)).scalar()
     _check_job_variables(tx, run.work_queue_id, (deployed or {}) | (variables or {}), complete=True)
 

@@ -171,14 +171,14 @@ def count_deployments_by_flow(tx: Tx, body: CountDeploymentsByFlow) -> dict[str,
 
 @implements(NEXT_RUNS_BY_FLOW, access="flows:read")
 def next_runs_by_flow(tx: Tx, body: NextRunsByFlow) -> dict[str, SimpleNextFlowRun | None]:
-    """The next scheduled run of each of these flows, by the flow's id."""
+    """The next scheduled run of each of these flows, by the flow's id; it may be late already."""
     fields = ("id", "flow_id", "name", "state_name", "state_type", "next_scheduled_start_time")
     moment = FLOW_RUN.c.next_scheduled_start_time
     rank = func.row_number().over(partition_by=FLOW_RUN.c.flow_id, order_by=(moment, FLOW_RUN.c.id))
     coming = (
         select(*(FLOW_RUN.c[name] for name in fields), rank.label("rank"))
         .where(FLOW_RUN.c.flow_id.in_(body.flow_ids), FLOW_RUN.c.state_type == StateType.SCHEDULED)
-        .where(moment.is_not(None), moment >= tx.now)
+        .where(moment.is_not(None))
         .subquery()
     )
     rows = tx.execute(select(coming).where(coming.c.rank == 1))

@@ -144,7 +144,7 @@ def _insert(tx: Tx, deployment: Row[Any], key: str, schedule: DeploymentSchedule
         "flow_version": None,
         "context": {},
         "empirical_policy": FlowRunPolicy(),
-        "job_variables": None,
+        "job_variables": {},
         "parent_task_run_id": None,
         "infrastructure_document_id": deployment.infrastructure_document_id,
         "idempotency_key": key,

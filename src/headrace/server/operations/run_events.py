@@ -75,6 +75,7 @@ class NewRun(NamedTuple):
     created_by: Mapping[str, Any] | None
     flow_id: UUID
     flow: str
+    flow_tags: Sequence[str]
     deployment_id: None = None
     queue_id: None = None
     pool_id: None = None
@@ -105,7 +106,7 @@ def tell_of_flow_run(
         occurred=written.timestamp,
         event=f"prefect.flow-run.{written.name}",
         resource=labels,
-        related=[*surroundings(row), *tags_of(row.tags)],
+        related=[*surroundings(row), *tags_of(dict.fromkeys([*row.tags, *(row.flow_tags or ())]))],
         payload=_payload(before, written),
         follows=_followed(before, written),
     )

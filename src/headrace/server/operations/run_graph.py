@@ -25,7 +25,7 @@ from headrace.server.operations.paging import listed
 from headrace.server.operations.registry import implements
 from headrace.server.operations.rows import values_of
 from headrace.server.operations.run_rows import SELECT_TASK_RUNS, read_task_run_row
-from headrace.server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN
+from headrace.server.store.tables import FLOW, FLOW_RUN, FLOW_RUN_STATE, TASK_RUN
 from headrace.server.store.tables.types import aware
 from headrace.server.store.transaction import Tx
 from headrace.settings import get_settings
@@ -83,8 +83,10 @@ def _members(tx: Tx, id: UUID) -> list[Member]:
             *(TASK_RUN.c[name] for name in _SHOWN),
             TASK_RUN.c.task_inputs,
             *(child.c[name].label(f"child_{name}") for name in _SHOWN),
+            FLOW.c.name.label("child_flow_name"),
         )
         .select_from(TASK_RUN.outerjoin(child, child.c.parent_task_run_id == TASK_RUN.c.id))
+        .outerjoin(FLOW, FLOW.c.id == child.c.flow_id)
         .where(TASK_RUN.c.flow_run_id == id)
         .order_by(func.coalesce(TASK_RUN.c.start_time, TASK_RUN.c.expected_start_time), TASK_RUN.c.id, child.c.id)
         .limit(get_settings().server.flow_run_graph.max_nodes)
@@ -102,7 +104,7 @@ def _read_member(row: Row[Any]) -> Member:
             "id": values["id"],
             "kind": "flow-run" if mark else "task-run",
             "shown_id": values[f"{mark}id"],
-            "label": values[f"{mark}name"],
+            "label": f"{values['child_flow_name']} / {values['child_name']}" if mark else values["name"],
             "state_type": values[f"{mark}state_type"] or StateType.PENDING,
             "start_time": begun,
             "end_time": values[f"{mark}end_time"],

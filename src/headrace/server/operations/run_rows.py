@@ -5,12 +5,19 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, Table, select
+from sqlalchemy import Row, Select, Table, or_, select
 
 from headrace.schemas.flow_runs import FlowRun
 from headrace.schemas.states import FINAL, State, StateType
 from headrace.schemas.task_runs import TaskRun
+from headrace.server.store.json_functions import member
 from headrace.server.store.tables import FLOW_RUN, FLOW_RUN_STATE, TASK_RUN, TASK_RUN_STATE, WORK_POOL, WORK_QUEUE
+
+STARTED_BY_OTHERS = or_(
+    member(FLOW_RUN.c.empirical_policy, "retry_type").is_(None),
+    member(FLOW_RUN.c.empirical_policy, "retry_type") != "in_process",
+)
+"""A scheduled run is to be started by a worker, rather than to be gone on with by a process that waits to retry it."""
 
 _STATE = ("id", "type", "name", "timestamp", "message", "data", "state_details")
 _TIMESTAMP = _STATE.index("timestamp")

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 
 from headrace.exceptions import ObjectNotFound
 from headrace.schemas.deployments import (
@@ -41,25 +41,20 @@ from headrace.schemas.work_queues import (
 from headrace.server.operations.object_events import change_status
 from headrace.server.operations.paging import listed, page_size
 from headrace.server.operations.registry import implements
-from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, read_flow_run_row
+from headrace.server.operations.run_rows import SELECT_FLOW_RUNS, STARTED_BY_OTHERS, read_flow_run_row
 from headrace.server.operations.work_pools import HOLDING, find_pool
 from headrace.server.operations.work_queues import find_queue
-from headrace.server.store.json_functions import member
 from headrace.server.store.tables import DEPLOYMENT, FLOW_RUN, WORK_QUEUE
 from headrace.server.store.transaction import Tx
 
 POLL_NOTED = timedelta(seconds=5)
 """A poll that comes sooner after the last one is not written down: workers that are told of each run poll often."""
-_IN_PROCESS = member(FLOW_RUN.c.empirical_policy, "retry_type")
 
 
 def _waiting(before: datetime | None, after: datetime | None = None) -> list[ColumnElement[bool]]:
-    """Conditions on runs to be taken; one that retries in its own process is not to be taken by another."""
+    """Conditions on runs to be taken."""
     due = FLOW_RUN.c.next_scheduled_start_time
-    conditions = [
-        FLOW_RUN.c.state_type == StateType.SCHEDULED,
-        or_(_IN_PROCESS.is_(None), _IN_PROCESS != "in_process"),
-    ]
+    conditions: list[ColumnElement[bool]] = [FLOW_RUN.c.state_type == StateType.SCHEDULED, STARTED_BY_OTHERS]
     if before is not None:
         conditions.append(due <= before)
     if after is not None:
@@ -69,10 +64,7 @@ def _waiting(before: datetime | None, after: datetime | None = None) -> list[Col
 
 def _take(tx: Tx, limit: int, *conditions: ColumnElement[bool]) -> list[FlowRun]:
     chosen = SELECT_FLOW_RUNS.where(*conditions).order_by(FLOW_RUN.c.next_scheduled_start_time, FLOW_RUN.c.id)
-    runs = listed(tx.execute(chosen.limit(limit)), lambda row: read_flow_run_row(row, tx.now), "flow run")
-    for run in runs:
-        run.state = None  # as the reference answers: the type and the name are enough for a worker
-    return runs
+    return listed(tx.execute(chosen.limit(limit)), lambda row: read_flow_run_row(row, tx.now), "flow run")
 
 
 def _active(tx: Tx, queues: Sequence[UUID]) -> dict[UUID, int]:
@@ -110,6 +102,7 @@ def get_scheduled_flow_runs(tx: Tx, name: str, body: GetScheduledFlowRuns) -> li
         if queue.is_paused or open_slots <= 0:
             continue
         for run in _take(tx, open_slots, FLOW_RUN.c.work_queue_id == queue.id, *waiting):
+            run.state = None  # as the reference answers here alone: the type and the name are enough for a worker
             found.append(WorkerFlowRun(work_pool_id=pool.id, work_queue_id=queue.id, flow_run=run))
     return found
 

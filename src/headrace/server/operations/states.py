@@ -96,10 +96,10 @@ def resume_flow_run(tx: Tx, id: UUID, body: ResumeFlowRun) -> OrchestrationResul
     """Let a paused flow run go on: in its process if that waits, else as a newly scheduled run."""
     state = lock_flow_run(tx, id).state
     if state is None or state.type is not StateType.PAUSED:
-        return _refused(SetStateStatus.ABORT, "This flow run is not paused, so it cannot be resumed.")
+        return _refused(SetStateStatus.ABORT, None, "This flow run is not paused, so it cannot be resumed.")
     keyset = state.state_details.run_input_keyset
     if keyset is not None and (fault := check_run_input(tx, id, keyset, body.run_input)) is not None:
-        return _refused(SetStateStatus.REJECT, fault)
+        return _refused(SetStateStatus.REJECT, state, fault)
     proposed = StateCreate(type=StateType.RUNNING)
     if state.state_details.pause_reschedule:
         proposed = StateCreate(type=StateType.SCHEDULED, name="Resuming")
@@ -109,8 +109,8 @@ def resume_flow_run(tx: Tx, id: UUID, body: ResumeFlowRun) -> OrchestrationResul
     return _answered(outcome)
 
 
-def _refused(status: SetStateStatus, reason: str) -> Existing:
-    return Existing(OrchestrationResult(state=None, status=status, details=StateAbortDetails(reason=reason)))
+def _refused(status: SetStateStatus, state: State | None, reason: str) -> Existing:
+    return Existing(OrchestrationResult(state=state, status=status, details=StateAbortDetails(reason=reason)))
 
 
 @implements(READ_FLOW_RUN_STATE, access="runs:read")

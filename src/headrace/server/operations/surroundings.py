@@ -17,6 +17,7 @@ SURROUNDINGS: tuple[Any, ...] = (
     FLOW_RUN.c.created_by,
     FLOW_RUN.c.flow_id,
     FLOW.c.name.label("flow"),
+    FLOW.c.tags.label("flow_tags"),
     DEPLOYMENT.c.name.label("deployment"),
     WORK_QUEUE.c.id.label("queue_id"),
     WORK_QUEUE.c.name.label("queue"),

@@ -211,19 +211,19 @@ _OF_ITSELF = ("name", "tags", "created_by", "flow_id")
 _BELONGINGS = ("deployment_id", "work_queue_id", "parent_task_run_id")
 
 
-def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: State, flow: str | None = None) -> None:
+def add_first_flow_run_state(tx: Tx, values: MutableMapping[str, Any], state: State, flow: Any = None) -> None:
     """Write the first state of a flow run whose row, `values`, is there already, and tell who waits for it.
 
     Args:
         tx: a writing transaction.
         values: the row.
         state: from `first_flow_run_state`.
-        flow: the name of its flow, where that is known.
+        flow: its flow, with name and tags, where that is known.
     """
     tx.send(_INSERT_FLOW_RUN_STATE, flow_run_state_row(values["id"], state, values["state_index"]))
     new = None
     if flow is not None and not any(values.get(name) for name in _BELONGINGS):
-        new = NewRun(**{name: values[name] for name in _OF_ITSELF}, flow=flow)
+        new = NewRun(**{name: values[name] for name in _OF_ITSELF}, flow=flow.name, flow_tags=flow.tags)
     tell_of_flow_run(tx, values["id"], state, None, forced=False, run_count=values["run_count"], around=new)
     _tell_others(tx, values["id"], values.get("parent_task_run_id"), values.get("work_queue_id"), state)
 

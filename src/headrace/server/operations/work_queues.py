@@ -1,5 +1,6 @@
 """Work queues: by pool and name, and by id as agents knew them."""
 
+from datetime import timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,7 @@ from headrace.server.store.filters import where
 from headrace.server.store.statements import insert_ignore
 from headrace.server.store.tables import DEPLOYMENT, FLOW_RUN, WORK_POOL, WORK_QUEUE
 from headrace.server.store.transaction import Tx
+from headrace.settings import get_settings
 
 AGENT_POOL = "default-agent-pool"
 """The pool of queues that are named without one."""
@@ -187,10 +189,17 @@ def _update(tx: Tx, queue: Row[Any], body: WorkQueueUpdate) -> None:
     if payload:
         tell_of_queues(tx, "updated", [queue.id], payload)
     if paused != queue.is_paused:
-        status = WorkQueueStatus.PAUSED if paused else WorkQueueStatus.NOT_READY
+        unpaused = WorkQueueStatus.READY if _is_polled(tx, queue) else WorkQueueStatus.NOT_READY
+        status = WorkQueueStatus.PAUSED if paused else unpaused
         change_status(tx, WORK_QUEUE, status, WORK_QUEUE.c.id == queue.id)
     if "priority" in changes and changes["priority"] != queue.priority:
         _make_way(tx, queue.work_pool_id, queue.id, changes["priority"])
+
+
+def _is_polled(tx: Tx, queue: Row[Any]) -> bool:
+    """Whether a worker has asked for the queue's runs so lately that it counts as ready."""
+    silence = get_settings().server.services.foreman.work_queue_last_polled_timeout_seconds
+    return queue.last_polled is not None and tx.now - queue.last_polled <= timedelta(seconds=silence)
 
 
 @implements(by_pool.DELETE_WORK_QUEUE, access="work_pools:write")

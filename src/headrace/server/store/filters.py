@@ -28,6 +28,7 @@ from headrace.schemas.filters import (
     IsNull,
     Like,
     NullableNumberRange,
+    NullableTimeRange,
     Operator,
     TaskRunFilter,
     TextSearch,
@@ -49,6 +50,7 @@ from headrace.server.store.tables import (
     WORK_POOL,
     WORK_QUEUE,
 )
+from headrace.server.store.tables.flows import STANDS_AT
 from headrace.server.store.text_functions import fits, like, words_of
 from headrace.settings import get_settings
 
@@ -150,6 +152,12 @@ def _state(table: Table) -> Callable[[Any], Condition]:
     return lambda leaf: _joined([_leaf(columns[name], value) for name, value in given(leaf)], leaf)
 
 
+def _start_time(leaf: NullableTimeRange) -> Condition:
+    """When a run began; one that has not begun stands where it is expected to, as in the order by START_TIME."""
+    column = {"is_null_": FLOW_RUN.c.start_time}
+    return _joined([_OPERATORS[name](column.get(name, STANDS_AT), value) for name, value in given(leaf)], leaf)
+
+
 def _has_deployment(leaf: IsNull) -> Condition:
     has = exists().where(DEPLOYMENT.c.flow_id == FLOW.c.id)
     return not_(has) if leaf.is_null_ else has if leaf.is_null_ is False else true()
@@ -210,6 +218,7 @@ _SPECIAL: dict[tuple[str, str], Callable[[Any], Condition]] = {
     ("artifact", "key"): _key,
     ("artifact", "latest_id"): lambda leaf: _leaf(ARTIFACT.c.id, leaf),
     ("flow", "deployment"): _has_deployment,
+    ("flow_run", "start_time"): _start_time,
     ("flow_run", "state"): _state(FLOW_RUN),
     ("flow_run", "parent_flow_run_id"): _parents,
     ("flow_run", "created_by"): _created_by,
