@@ -185,9 +185,9 @@ def tag_slots(world: World) -> dict[str, Any]:
     return {"names": [world.one("tag"), world.one("tag")], "task_run_id": world.one("task")}
 
 
-def of_flow(world: World) -> dict[str, Any]:
-    """The runs of a flow."""
-    return {"flow_id": {"any_": [world.one("flow")]}}
+def some_runs(world: World) -> dict[str, Any]:
+    """A few flow runs."""
+    return {"id": {"any_": [world.one("run") for _ in range(5)]}}
 
 
 def event(world: World) -> dict[str, Any]:
@@ -203,14 +203,14 @@ BODIES: dict[str, Body] = {
     "create_flow_run": lambda w: {"flow_id": w.one("flow"), "tags": [w.one("tag")], "state": state(w), **place(w)},
     "update_flow_run": lambda w: {"tags": [w.one("tag")], "name": w.one("name")},
     "update_flow_run_labels": lambda w: {w.one("name"): 1},
-    "bulk_delete_flow_runs": lambda w: {"flow_runs": of_flow(w), "limit": 2},
+    "bulk_delete_flow_runs": lambda w: {"flow_runs": some_runs(w), "limit": 2},
     "create_logs": lambda w: [
         {"name": "x", "level": 20, "message": "m", "timestamp": now(), "flow_run_id": w.one("run")}
     ],
     "record": records,
     "set_flow_run_state": lambda w: {"state": state(w), "force": w.chance.random() < 0.3},
     "set_task_run_state": lambda w: {"state": state(w), "force": w.chance.random() < 0.3},
-    "bulk_set_flow_run_state": lambda w: {"flow_runs": of_flow(w), "state": state(w), "limit": 5},
+    "bulk_set_flow_run_state": lambda w: {"flow_runs": some_runs(w), "state": state(w), "limit": 5},
     "resume_flow_run": lambda _: {},
     "renew_run_leases": lambda w: {"leases": [{"id": w.one("run"), "epoch": 1}]},
     "create_task_run": lambda w: {
