@@ -127,13 +127,11 @@ def serve(settings: Settings, *, services: bool = True, ready: Ready | None = No
 
 def _share(place: Place, bound: socket.socket, settings: Settings, services: bool) -> None:
     """Be one of several processes that answer calls; the first runs the services."""
+    first = services and place.number == 0
     with contextlib.closing(open_store(database_url(settings))) as store:
-        problems = place.board.read if services else list
-        if place.number or not services:
-            _answer(bound, store, settings, problems, place.ready, place.exchange)
-            return
-        runner = ServiceRunner(discover(), store, settings, told=place.board.write)
-        with runner.running():
+        told = place.board.write if first else None
+        with ServiceRunner(discover() if first else (), store, settings, told).running():
+            problems = place.board.read if services else list
             _answer(bound, store, settings, problems, place.ready, place.exchange)
 
 
